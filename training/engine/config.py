@@ -1,0 +1,221 @@
+"""What a run is asked to do: one frozen dataclass per kind, one documented setting per field.
+
+Standard library only: the web process builds its forms from these fields, the engine reads them back from
+`config.json`, and the resolved config is stored with the run and with the artifact it makes.
+Unknown keys, wrong types and values out of bounds raise `ConfigError` with a sentence a person can act on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """The config cannot be used; the message names the setting and what to change."""
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    basic: bool = False,
+) -> Any:
+    """A config field. `doc` is the help text of the form; `basic` settings are shown without unfolding "advanced"."""
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "basic": basic}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class CommonConfig:
+    """Settings of every kind of run."""
+
+    base: str = setting("", "Base causal language model (or encoder, for rewards): a local path or a hub name.")
+    adapter: str = setting("", "Folder of a LoRA adapter on that base to start from; empty for the base itself.")
+    seed: int = setting(0, "Seed of every random number of the run.", low=0)
+    device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
+    dtype: str = setting(
+        "auto",
+        "Precision of the frozen base; auto is bfloat16 on a GPU and float32 on a CPU.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    threads: int = setting(0, "CPU threads; 0 leaves the choice to torch.", low=0, high=256)
+    checkpoint_every: int = setting(10, "Optimizer steps (PPO: iterations) between checkpoints.", low=1)
+    keep_checkpoints: int = setting(2, "Newest checkpoints kept on disk.", low=1)
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Settings of the trained adapter. Rank 0 trains the whole model (SFT and reward runs only)."""
+
+    lora_rank: int = setting(16, "Rank of the LoRA matrices.", low=0, high=1024)
+    lora_alpha: float = setting(32.0, "LoRA scale: the update is alpha / rank times B A.", low=0)
+    lora_dropout: float = setting(
+        0.0, "Dropout on the LoRA input. 0 keeps old and new log-probs comparable.", low=0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class SftConfig(CommonConfig, LoraConfig):
+    """Supervised fine-tuning on `data/sft.jsonl`: loss on assistant tokens only."""
+
+    epochs: float = setting(1.0, "Passes over the data.", low=0, basic=True)
+    batch_size: int = setting(16, "Conversations per optimizer step.", low=1)
+    micro_batch_size: int = setting(16, "Conversations per forward pass; lower it when memory runs out.", low=1)
+    learning_rate: float = setting(2e-4, "Peak learning rate.", low=0, basic=True)
+    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0, high=1)
+    weight_decay: float = setting(0.0, "AdamW weight decay.", low=0)
+    max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=0)
+    max_length: int = setting(1024, "Longest conversation in tokens; older turns are cut from the left.", low=8)
+    eval_fraction: float = setting(0.05, "Share of the prompts held out for the evaluation loss.", low=0, high=0.9)
+
+
+@dataclass(frozen=True)
+class RewardConfig(CommonConfig, LoraConfig):
+    """Reward model on `data/rankings.jsonl`; writes score = (raw - mean) / sd, mean 0 and sd 1 on the training rows."""
+
+    loss: str = setting(
+        "plackett_luce",
+        "Likelihood of a ranking. Pairs give Bradley-Terry with either choice.",
+        choices=("plackett_luce", "pairwise"),
+        basic=True,
+    )
+    epochs: float = setting(2.0, "Most passes over the data; the best held-out epoch is kept.", low=0, basic=True)
+    batch_size: int = setting(16, "Prompts per optimizer step, each with all of its completions.", low=1)
+    micro_batch_size: int = setting(8, "Prompts per forward pass; lower it when memory runs out.", low=1)
+    learning_rate: float = setting(3e-4, "Peak learning rate of the LoRA matrices.", low=0, basic=True)
+    head_learning_rate: float = setting(1e-3, "Peak learning rate of the scalar head.", low=0)
+    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0, high=1)
+    weight_decay: float = setting(0.01, "AdamW weight decay.", low=0)
+    max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=0)
+    centering: float = setting(0.01, "Weight of the squared mean score of each prompt, which stops drift.", low=0)
+    max_length: int = setting(1024, "Longest prompt plus completion in tokens; older turns are cut.", low=8)
+    eval_fraction: float = setting(
+        0.15, "Share of the prompts held out; a prompt is never in both parts.", low=0.01, high=0.9, basic=True
+    )
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How completions are drawn."""
+
+    max_new_tokens: int = setting(64, "Longest completion in tokens.", low=1, basic=True)
+    temperature: float = setting(1.0, "Logits are divided by this before sampling.", low=0.01, high=10)
+
+
+@dataclass(frozen=True)
+class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
+    """PPO on `data/prompts.jsonl` against the reward model in `reward_path`.
+
+    ALGORITHMS: the KL penalty inside the reward is k1; the score sits on the last valid token.
+    """
+
+    reward_path: str = setting("", "Folder of the reward model artifact.")
+    iterations: int = setting(60, "PPO iterations: sample a batch, then learn from it.", low=1, basic=True)
+    batch_size: int = setting(64, "Episodes per iteration.", low=2, basic=True)
+    mini_batches: int = setting(1, "Optimizer steps per pass over the batch.", low=1)
+    micro_batch_size: int = setting(64, "Episodes per forward pass; lower it when memory runs out.", low=1)
+    ppo_epochs: int = setting(2, "Passes over each batch.", low=1)
+    learning_rate: float = setting(1e-4, "Learning rate of the policy adapter.", low=0, basic=True)
+    value_learning_rate: float = setting(3e-4, "Learning rate of the value adapter and head.", low=0)
+    linear_decay: bool = setting(True, "Lower both learning rates linearly to 10 % of their start.")
+    max_grad_norm: float = setting(1.0, "Gradient norms (policy and value apart) are clipped to this.", low=0)
+    kl_coef: float = setting(0.05, "beta: weight of the KL penalty inside the reward.", low=0, basic=True)
+    kl_controller: str = setting(
+        "fixed", "Keep beta fixed, or steer it to the target KL.", choices=("fixed", "adaptive")
+    )
+    kl_target: float = setting(6.0, "Target KL of a whole completion, in nats, for the adaptive controller.", low=0)
+    kl_horizon: int = setting(10_000, "Episodes over which the adaptive controller acts.", low=1)
+    clip: float = setting(0.2, "Ratio clip of the policy loss.", low=0, high=1)
+    value_clip: float = setting(0.2, "Clip of the change of a value estimate.", low=0)
+    gamma: float = setting(1.0, "Discount per token.", low=0, high=1)
+    gae_lambda: float = setting(0.95, "GAE lambda.", low=0, high=1)
+    whiten_advantages: bool = setting(True, "Bring advantages to mean 0 and variance 1 over the batch.")
+    score_clip: float = setting(5.0, "Scores are clipped to plus or minus this.", low=0)
+    missing_end_score: float = setting(-1.0, "Score of a completion that did not end within the token limit.")
+    value_warmup: int = setting(2, "First iterations in which only the value function learns.", low=0)
+    sample_every: int = setting(5, "Iterations between sample events (and evaluation on held-out prompts).", low=1)
+    samples: int = setting(8, "Completions per sample event, each beside the reference's answer.", low=1, high=64)
+    max_prompt_tokens: int = setting(512, "Longer prompts lose their oldest turns.", low=4)
+
+
+@dataclass(frozen=True)
+class SamplingConfig(CommonConfig, SamplingSettings):
+    """Draw `completions` answers per prompt of `data/prompts.jsonl` into `artifact/completions.jsonl`."""
+
+    completions: int = setting(4, "Completions per prompt and policy.", low=1, high=64, basic=True)
+    versus: str = setting("", "Second policy to draw from beside the first: an adapter's folder, or base.")
+    batch_size: int = setting(64, "Completions drawn at once.", low=1)
+    max_prompt_tokens: int = setting(512, "Longer prompts lose their oldest turns.", low=4)
+
+
+KINDS: dict[str, type[CommonConfig]] = {
+    "sft": SftConfig,
+    "reward": RewardConfig,
+    "ppo": PpoConfig,
+    "sampling": SamplingConfig,
+}
+
+
+def _check(cls: type, field: dataclasses.Field[Any], wanted: Any, value: Any) -> Any:
+    name = f"{field.name}"
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{name} must be {_article(wanted)}, not {value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, not {value!r}.")
+    low, high, choices = (field.metadata.get(k) for k in ("low", "high", "choices"))
+    if low is not None and value < low:
+        raise ConfigError(f"{name} must be at least {low}, not {value!r}.")
+    if high is not None and value > high:
+        raise ConfigError(f"{name} must be at most {high}, not {value!r}.")
+    if choices and value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+    return value
+
+
+def _article(wanted: Any) -> str:
+    if isinstance(wanted, types.UnionType):
+        return str(wanted)
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(wanted, str(wanted))
+
+
+def parse_config(kind: str, values: dict[str, Any]) -> CommonConfig:
+    """Check `values` for a run of `kind` and fill in the defaults.
+
+    Raises ConfigError: unknown kind, unknown key, wrong type, out of bounds.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}.")
+    cls = KINDS[kind]
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(f"A {kind} run has no setting {', '.join(unknown)}.")
+    return cls(**{key: _check(cls, fields[key], hints[key], value) for key, value in values.items()})
+
+
+def to_json(kind: str, config: CommonConfig) -> dict[str, Any]:
+    """The resolved config as it is stored in `config.json`."""
+    return {"kind": kind, "settings": dataclasses.asdict(config)}
+
+
+def read_config(path: Path) -> tuple[str, CommonConfig]:
+    """Read `config.json`. Raises ConfigError when it is missing, not JSON, or does not fit."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        kind, values = raw["kind"], raw["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}") from error
+    return kind, parse_config(kind, values)
