@@ -1,0 +1,158 @@
+"""The chat encoder: the template's own ids, and a mask on what the assistant wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from rewardmodel.tokens import EncodingError, encode_conversation, encode_prompt, encode_scored, pad_id
+
+from .conftest import CHAT_TEMPLATE, SHARED, make_tokenizer
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As Qwen3: the reasoning of earlier answers is removed, so an earlier rendering is no prefix of a later one.
+HIDES_REASONING = (
+    "{% for m in messages %}{% set c = m['content'] %}"
+    "{% if m['role'] == 'assistant' and loop.last %}{% set c = '<think></think>' + c %}{% endif %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + c + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As Gemma and Llama-2: system and an assistant's opening are refused, contents are stripped.
+STRICT = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ '<|' + m['role'] + '|>' }}{{ m['content'] | trim }}{% if m['role'] == 'assistant' %}<eos>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+TALK = [
+    {"role": "user", "content": "Hi, café?"},
+    {"role": "assistant", "content": "Oui — 你好."},
+    {"role": "user", "content": "Bye"},
+    {"role": "assistant", "content": "Bye you"},
+]
+
+
+def marked(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+    """What the mask keeps, as text."""
+    ids, mask = encode_conversation(tokenizer, messages, **options)
+    return str(tokenizer.decode([i for i, kept in zip(ids, mask, strict=True) if kept], skip_special_tokens=False))
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHATML, HIDES_REASONING, STRICT])
+def test_ids_are_the_templates_own(template: str) -> None:
+    tokenizer = make_tokenizer(template)
+    ids, mask = encode_conversation(tokenizer, TALK)
+    assert ids == tokenizer.apply_chat_template(TALK, return_dict=False)
+    assert len(mask) == len(ids)
+    prompt = tokenizer.apply_chat_template(TALK[:3], return_dict=False, add_generation_prompt=True)
+    assert encode_prompt(tokenizer, TALK[:3]) == prompt
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (CHAT_TEMPLATE, "Oui — 你好.<eos>Bye you<eos>"),
+        (CHATML, "Oui — 你好.<|im_end|>Bye you<|im_end|>"),
+        (HIDES_REASONING, "Oui — 你好.<|im_end|><think></think>Bye you<|im_end|>"),
+        (STRICT, "Oui — 你好.<eos>Bye you<eos>"),
+        (None, " Oui — 你好.<eos> Bye you<eos>"),
+    ],
+)
+def test_the_mask_keeps_the_answers_and_their_end(template: str | None, expected: str) -> None:
+    assert marked(make_tokenizer(template), TALK) == expected
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHATML, STRICT, None])
+def test_a_prompt_is_the_beginning_of_the_conversation(template: str | None) -> None:
+    tokenizer = make_tokenizer(template)
+    prompt = encode_prompt(tokenizer, TALK[:3])
+    ids, mask = encode_conversation(tokenizer, TALK)
+    assert ids[: len(prompt)] == prompt
+    assert mask[len(prompt)] and not mask[len(prompt) - 1]
+
+
+def test_a_scored_conversation_ends_where_a_sampled_answer_ends() -> None:
+    tokenizer = make_tokenizer(CHATML)
+    ids = encode_scored(tokenizer, TALK)
+    assert tokenizer.decode(ids[-1:]) == "<|im_end|>"
+    assert ids == encode_conversation(tokenizer, TALK)[0][: len(ids)]
+    assert encode_scored(tokenizer, TALK[:3]) == encode_conversation(tokenizer, TALK[:3])[0]
+
+
+def test_equal_answers_and_prompts_are_told_apart() -> None:
+    same = [{"role": role, "content": "yes"} for role in ("user", "assistant", "user", "assistant")]
+    tokenizer = make_tokenizer(CHAT_TEMPLATE)
+    ids, mask = encode_conversation(tokenizer, same)
+    assert marked(tokenizer, same) == "yes<eos>yes<eos>"
+    assert [i for i, kept in enumerate(mask) if kept] == [6, 7, 8, 9, 15, 16, 17, 18]
+
+
+def test_oldest_turns_go_first_and_a_system_message_stays() -> None:
+    tokenizer = make_tokenizer()
+    system = {"role": "system", "content": "Be kind."}
+    full = encode_conversation(tokenizer, [system, *TALK])[0]
+    limit = len(full) - 1
+    assert encode_conversation(tokenizer, [system, *TALK], limit) == encode_conversation(tokenizer, [system, *TALK[2:]])
+    assert encode_prompt(tokenizer, [system, *TALK[:3]], 20) == encode_prompt(tokenizer, [system, TALK[2]])
+
+
+def test_the_end_of_the_last_answer_is_never_cut() -> None:
+    tokenizer = make_tokenizer()
+    ids, mask = encode_conversation(tokenizer, TALK, 6)
+    assert tokenizer.decode(ids, skip_special_tokens=False) == "<bos> you<eos>"
+    assert mask == [False, True, True, True, True, True]
+    assert len(encode_prompt(tokenizer, TALK[:3], 4)) == 4
+
+
+def test_an_empty_prompt_and_an_opening_by_the_assistant_work() -> None:
+    tokenizer = make_tokenizer()
+    assert encode_prompt(tokenizer, []) == [1, 4]
+    assert marked(tokenizer, [{"role": "assistant", "content": "Hello"}]) == "Hello<eos>"
+
+
+def test_what_cannot_be_encoded_is_said() -> None:
+    with pytest.raises(EncodingError, match="roles must alternate"):
+        encode_prompt(make_tokenizer(STRICT), [{"role": "system", "content": "x"}])
+    with pytest.raises(EncodingError, match="role and a content"):
+        encode_prompt(make_tokenizer(), [{"role": "user"}])
+    with pytest.raises(EncodingError, match="changes the assistant's words"):
+        shouting = "{% for m in messages %}{{ m['content'] | upper }}{{ loop.length }}{% endfor %}"
+        encode_conversation(make_tokenizer(shouting), TALK)
+
+
+def test_an_encoder_reads_its_outer_tokens_in_the_fallback_template() -> None:
+    encoder = make_tokenizer(None, cls_token="<bos>", sep_token="<eos>", pad_token="<pad>")
+    ids = encode_scored(encoder, TALK[:2])
+    assert (ids[0], ids[-1], pad_id(encoder)) == (1, 2, 0)
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(words, min_size=2, max_size=6), st.sampled_from([CHAT_TEMPLATE, CHATML, None]))
+def test_any_text_keeps_its_mask(contents: list[str], template: str | None) -> None:
+    tokenizer = make_tokenizer(template)
+    roles = ("user", "assistant")
+    talk = [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents[: len(contents) // 2 * 2])]
+    end = "<|im_end|>" if template == CHATML else "<eos>"
+    space = "" if template else " "
+    assert marked(tokenizer, talk) == "".join(f"{space}{m['content']}{end}" for m in talk[1::2])
+
+
+def test_the_real_tokenizer_agrees_with_itself() -> None:
+    path = SHARED / "models" / "english-6m"
+    if not path.exists():
+        pytest.skip("../shared/models/english-6m is not here")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    ids = encode_conversation(tokenizer, TALK)[0]
+    assert ids == tokenizer.apply_chat_template(TALK, return_dict=False)
+    assert ids[: len(encode_prompt(tokenizer, TALK[:3]))] == encode_prompt(tokenizer, TALK[:3])
+    assert marked(tokenizer, TALK) == "Oui — 你好.<eos>Bye you<eos>"
