@@ -1,0 +1,40 @@
+"""The only door to a campaign on behalf of a person. Not a member: 404, as if it did not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404
+from django.http.response import HttpResponseBase
+
+from accounts.access import AuthenticatedRequest, View, mark
+from accounts.models import CampaignRole, User
+from labeling.models import Campaign
+
+ANY_ROLE = tuple(CampaignRole)
+LABELING_ROLES = (CampaignRole.ANNOTATOR, CampaignRole.REVIEWER, CampaignRole.MANAGER)
+REPORT_ROLES = (CampaignRole.REVIEWER, CampaignRole.MANAGER)
+
+
+def get_campaign(user: User, public_id: str, *roles: CampaignRole) -> Campaign:
+    """The campaign, if `user` holds one of `roles` in it. Raises Http404."""
+    campaign = Campaign.objects.with_role(user, *(roles or ANY_ROLE)).filter(public_id=public_id).first()
+    if campaign is None:
+        raise Http404
+    return campaign
+
+
+def campaign_role(*roles: CampaignRole) -> Callable[[View], View]:
+    """Policy of a view with a `campaign_id` in its route; the view gets the campaign instead."""
+
+    def decorator(view: View) -> View:
+        @wraps(view)
+        def wrapper(request: AuthenticatedRequest, campaign_id: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            return view(request, get_campaign(request.user, campaign_id, *roles), *args, **kwargs)
+
+        return mark(login_required(wrapper), "campaign:" + ",".join(roles or ANY_ROLE))
+
+    return decorator

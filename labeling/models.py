@@ -1,0 +1,215 @@
+"""Campaigns, their items and slots, and the rankings people gave.
+
+State and invariants of one row live here and in database constraints; reads in `querysets.py`; writes over several
+rows in `assignment.py` (slots), `annotation.py` (rankings) and `importing.py` (items).
+"""
+
+from __future__ import annotations
+
+import random
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from accounts.ids import new_public_id
+from accounts.models import CampaignRole
+from labeling.querysets import CampaignQuerySet, RankingQuerySet
+
+
+def new_random_key() -> float:
+    return random.random()
+
+
+class Campaign(models.Model):
+    class State(models.TextChoices):
+        DRAFT = "draft", "Draft"
+        OPEN = "open", "Open"
+        PAUSED = "paused", "Paused"
+        CLOSED = "closed", "Closed"
+
+    class Protocol(models.TextChoices):
+        PAIR = "pair", "Pair: which of two answers is better"
+        RANKING = "ranking", "Ranking: put 2 to 9 answers in order"
+        CONVERSATION = "conversation", "Conversation: which of two whole conversations is better"
+
+    public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
+    name = models.CharField(max_length=120)
+    guidelines = models.TextField(blank=True, help_text="Markdown, shown to annotators beside every item.")
+    guidelines_version = models.PositiveIntegerField(default=1)
+    protocol = models.CharField(max_length=16, choices=Protocol, default=Protocol.PAIR)
+    overlap = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(50)],
+        help_text="How many people rank each item.",
+    )
+    state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CampaignQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=12, choices=CampaignRole, default=CampaignRole.ANNOTATOR)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "user"], name="one_membership_per_person")]
+
+
+class Import(models.Model):
+    """One file brought in, with the reason of every line that was refused (the first thousand of them)."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="imports")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    name = models.CharField(max_length=255)
+    accepted = models.PositiveIntegerField(default=0)
+    duplicates = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    rankings = models.PositiveIntegerField(default=0)
+    errors = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+
+class Item(models.Model):
+    """One prompt and its completions to compare. `messages` may be empty when whole conversations are compared."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="items")
+    public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
+    messages = models.JSONField()
+    content_hash = models.CharField(max_length=64, help_text="SHA-256 of prompt and completions: no item twice.")
+    meta = models.JSONField(default=dict)
+    source_import = models.ForeignKey(Import, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "content_hash"], name="no_item_twice")]
+
+
+class Completion(models.Model):
+    """One answer: the messages that continue the item's prompt, and who or what wrote them."""
+
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="completions")
+    index = models.PositiveSmallIntegerField()
+    messages = models.JSONField()
+    source = models.CharField(max_length=200, blank=True)
+    meta = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["item_id", "index"]
+        constraints = [models.UniqueConstraint(fields=["item", "index"], name="one_completion_per_index")]
+
+
+class Slot(models.Model):
+    """One unit of overlap. An item with overlap N has N slots; LABELING section 3 has the rules."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        LEASED = "leased", "Leased"
+        DONE = "done", "Done"
+        VOID = "void", "Void"
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="slots")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="slots")
+    state = models.CharField(max_length=6, choices=State, default=State.OPEN)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="slots")
+    lease = models.UUIDField(null=True, unique=True)
+    leased_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    priority = models.IntegerField(default=0, help_text="Lower first.")
+    random_key = models.FloatField(default=new_random_key, help_text="Order within a priority; drawn again on release.")
+    shown_order = models.JSONField(default=list, help_text="Completion indices as shown to the lease holder.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["item", "user"],
+                condition=Q(state__in=("leased", "done")),
+                name="nobody_gets_an_item_twice",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=("open", "void"), user=None, lease=None)
+                | Q(state__in=("leased", "done"), user__isnull=False, lease__isnull=False, expires_at__isnull=False),
+                name="slot_holder_fits_state",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["campaign", "priority", "random_key"], condition=Q(state="open"), name="slot_open_idx"
+            ),
+            models.Index(fields=["campaign", "expires_at"], condition=Q(state="leased"), name="slot_leased_idx"),
+            models.Index(fields=["campaign", "state"], name="slot_state_idx"),
+        ]
+
+
+class Skip(models.Model):
+    """A person passed an item by; they do not get it again, others do."""
+
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="skips")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=40)
+    note = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["item", "user"], name="one_skip_per_person")]
+
+
+class Ranking(models.Model):
+    """What a person gave: ordered tiers of completion indices, best first; ties share a tier; unranked ones are absent.
+
+    Append-only: an edit is a new row whose `previous` is the old one, and only `status` of a row ever changes.
+    """
+
+    class Status(models.TextChoices):
+        ACCEPTED = "accepted", "Accepted"
+        SUPERSEDED = "superseded", "Superseded"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+
+    class Origin(models.TextChoices):
+        PERSON = "person", "Person"
+        IMPORTED = "imported", "Imported"
+
+    public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="rankings")
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="rankings")
+    slot = models.ForeignKey(Slot, null=True, on_delete=models.SET_NULL, related_name="rankings")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="rankings")
+    labeler = models.CharField(max_length=120, help_text="Pseudonym used in exports, or the imported labeler.")
+    origin = models.CharField(max_length=8, choices=Origin, default=Origin.PERSON)
+    status = models.CharField(max_length=10, choices=Status, default=Status.ACCEPTED)
+    tiers = models.JSONField()
+    shown_order = models.JSONField(default=list)
+    flags = models.JSONField(default=list)
+    rationale = models.TextField(blank=True)
+    active_ms = models.PositiveIntegerField(default=0, help_text="Time with the tab visible, in milliseconds.")
+    protocol = models.CharField(max_length=16)
+    guidelines_version = models.PositiveIntegerField()
+    lease = models.UUIDField(null=True, unique=True, help_text="Idempotency key: the same lease gives one ranking.")
+    late = models.BooleanField(default=False, help_text="Arrived after the lease had passed on; an extra annotation.")
+    previous = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = RankingQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["campaign", "status", "id"], name="ranking_campaign_idx"),
+            models.Index(fields=["user", "campaign", "-id"], name="ranking_user_idx"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(origin="imported") | Q(user__isnull=False), name="a_person_or_an_import"
+            ),
+        ]

@@ -1,0 +1,31 @@
+"""Reads that read as English. Start from the person: `Campaign.objects.visible_to(user)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+
+from accounts.models import CampaignRole, User
+
+if TYPE_CHECKING:
+    from labeling.models import Campaign, Ranking  # noqa: F401
+
+
+class CampaignQuerySet(models.QuerySet["Campaign"]):
+    def visible_to(self, user: User) -> CampaignQuerySet:
+        """Campaigns this person may know of: all for an admin, else those with a membership."""
+        if not user.is_active:
+            return self.none()
+        return self if user.is_site_admin else self.filter(memberships__user=user)
+
+    def with_role(self, user: User, *roles: CampaignRole) -> CampaignQuerySet:
+        """Campaigns in which this person holds one of `roles` (an admin holds every role)."""
+        if not user.is_active:
+            return self.none()
+        return self if user.is_site_admin else self.filter(memberships__user=user, memberships__role__in=roles)
+
+
+class RankingQuerySet(models.QuerySet["Ranking"]):
+    def accepted(self) -> RankingQuerySet:
+        return self.filter(status="accepted")
