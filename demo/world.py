@@ -1,0 +1,250 @@
+"""The small world of the embedded example: the support desk of a shop for electrical goods.
+
+A prompt names an item and a problem. A good reply names the same item, promises the action that fits the problem, is
+courteous once, and stops. `supervised_reply` writes what the language model learns from: replies with the flaws that
+people are asked to judge. Some (item, problem) pairs are held out of everything that is trained on, so a policy is
+only ever measured on questions it has not seen.
+
+What a reply is worth is not said here but in `demo.gold`, which training code cannot reach.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_ITEM_WORDS = """
+    kettle lamp clock radio camera phone tablet laptop printer keyboard monitor headset speaker charger watch toaster
+    blender mixer oven fridge heater fan drill mower scanner router projector microphone drone scooter treadmill
+    freezer dishwasher vacuum iron grill torch thermostat doorbell shaver trimmer television turntable amplifier
+    console calculator telescope pump
+"""
+ITEMS = tuple(_ITEM_WORDS.split())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of complaint: how customers put it, and the sentences that promise the action which fits it."""
+
+    name: str
+    complaints: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
+PROBLEMS = (
+    Problem(
+        "broken",
+        (
+            "my {item} arrived broken",
+            "the {item} was damaged in the box",
+            "there is a big crack in my new {item}",
+            "the parcel was crushed and the {item} is smashed",
+        ),
+        ("I will send you a new {item} today.", "We will replace the {item} free of charge."),
+    ),
+    Problem(
+        "late",
+        (
+            "my {item} has not arrived",
+            "I am still waiting for my {item}",
+            "the {item} should have been here last week",
+            "nobody has delivered the {item} I paid for",
+        ),
+        ("I will trace the parcel with your {item}.", "We will find out where your {item} is."),
+    ),
+    Problem(
+        "wrong",
+        (
+            "you sent the {item} in the wrong colour",
+            "the {item} is not the model I ordered",
+            "I got a black {item} instead of a white one",
+            "this {item} is the wrong size",
+        ),
+        ("I will exchange the {item} for the right one.", "We will swap the {item} for the one you ordered."),
+    ),
+    Problem(
+        "part",
+        (
+            "a part of my {item} is missing",
+            "the {item} came without its cable",
+            "there was no cover in the box with the {item}",
+            "two screws are missing from the {item}",
+        ),
+        ("I will send the missing part for your {item}.", "We will post the part that your {item} needs."),
+    ),
+    Problem(
+        "charged",
+        (
+            "you charged me twice for the {item}",
+            "I paid two times for one {item}",
+            "the {item} is on my card bill twice",
+            "there are two payments for my {item}",
+        ),
+        ("I will refund the second payment for the {item}.", "We will pay back the extra charge for the {item}."),
+    ),
+    Problem(
+        "return",
+        (
+            "I would like to return the {item}",
+            "how do I send the {item} back",
+            "I do not like the {item} and want to give it back",
+            "the {item} is too loud for me and has to go back",
+        ),
+        ("I will email you a return label for the {item}.", "We will collect the {item} and return your money."),
+    ),
+    Problem(
+        "dead",
+        (
+            "my {item} has stopped working",
+            "the {item} does not turn on any more",
+            "my old {item} makes a strange noise and then stops",
+            "the {item} gets very hot and switches off",
+        ),
+        ("I will book a repair for your {item}.", "We will have your {item} repaired this week."),
+    ),
+    Problem(
+        "cancel",
+        (
+            "please cancel my order for the {item}",
+            "I do not need the {item} after all",
+            "I ordered the {item} by mistake",
+            "I have changed my mind about the {item} I ordered today",
+        ),
+        ("I will cancel the order for the {item}.", "We will stop the order of the {item} right away."),
+    ),
+    Problem(
+        "address",
+        (
+            "I have moved, please send the {item} to my new home",
+            "the {item} is going to my old address",
+            "can the {item} be delivered to my office",
+            "I gave you the wrong street for the {item}",
+        ),
+        ("I will change the delivery address for your {item}.", "We will deliver your {item} to the new address."),
+    ),
+    Problem(
+        "invoice",
+        (
+            "I need an invoice for the {item}",
+            "I have lost the receipt for my {item}",
+            "my company wants a bill for the {item}",
+            "can I have proof that I bought the {item}",
+        ),
+        ("I will email you the invoice for the {item}.", "We will send you a copy of the bill for the {item}."),
+    ),
+)
+
+GREETINGS = ("", "", "Hello, ", "Hi, ", "Good morning, ", "Dear team, ")
+ASIDES = (
+    "",
+    "",
+    "",
+    "It was a gift for my sister.",
+    "I bought it last month.",
+    "I am a regular customer.",
+    "I have written to you before.",
+)
+REQUESTS = ("", "Can you help?", "What can you do?", "Please help.", "What happens now?")
+
+COURTESIES = (
+    "I am sorry about that.",
+    "Sorry for the trouble.",
+    "Thank you for telling us.",
+    "Thanks for your message.",
+    "Thank you for your patience.",
+    "Have a nice day.",
+)
+RUDENESS = (
+    "That is not my problem.",
+    "You should have been more careful.",
+    "Stop complaining.",
+    "Read the manual next time.",
+)
+REFUSALS = ("I do not know.", "No idea.", "Ask somebody else.")
+FILLERS = (
+    "Well, you know how it is.",
+    "Our shop is open every day.",
+    "We have many things on sale.",
+    "There is a lot going on here.",
+    "As I always say, things happen.",
+)
+
+# Share of supervised replies with each flaw. Together they leave about half of the replies with the right content,
+# so the content can be learned before any feedback, and feedback has much left to teach.
+WRONG_ACTION = 0.25
+WRONG_ITEM = 0.20
+REFUSAL = 0.12
+RUDE = 0.25
+FILLER = 0.40
+NO_COURTESY, DOUBLE_COURTESY = 0.45, 0.30
+NO_END = 0.05
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt of the world with what it is about; only judges look at more than `text`."""
+
+    text: str
+    item: str
+    problem: str
+
+
+def is_held_out(item: str, problem: str) -> bool:
+    """Whether this (item, problem) pair is kept out of all training. About one in six, spread over both."""
+    return (7 * ITEMS.index(item) + 5 * _problem_index(problem)) % 6 == 0
+
+
+def questions(*, seed: int, held_out: bool) -> Iterator[Question]:
+    """An endless stream of distinct questions, either all from held-out pairs or none."""
+    rng = random.Random(f"questions {seed} {held_out}")
+    seen = set()
+    while True:
+        item, problem = rng.choice(ITEMS), rng.choice(PROBLEMS)
+        if is_held_out(item, problem.name) != held_out:
+            continue
+        question = ask(rng, item, problem)
+        if question.text not in seen:
+            seen.add(question.text)
+            yield question
+
+
+def ask(rng: random.Random, item: str, problem: Problem) -> Question:
+    """One customer's way of putting this problem with this item."""
+    complaint = rng.choice(problem.complaints).format(item=item)
+    greeting = rng.choice(GREETINGS)
+    opening = greeting + complaint if greeting else complaint[0].upper() + complaint[1:]
+    mark = "?" if complaint.startswith(("how", "can")) else "."
+    sentences = (opening + mark, rng.choice(ASIDES), rng.choice(REQUESTS))
+    return Question(" ".join(filter(None, sentences)), item, problem.name)
+
+
+def supervised_reply(rng: random.Random, question: Question) -> tuple[str, bool]:
+    """A flawed reply as a careless support desk would write it, and whether it ends (or runs on until cut off)."""
+    courtesies = rng.choices((0, 1, 2), (NO_COURTESY, 1 - NO_COURTESY - DOUBLE_COURTESY, DOUBLE_COURTESY))[0]
+    polite = rng.sample(COURTESIES, courtesies)
+    sentences = [polite.pop()] if polite and rng.random() < 0.7 else []
+    if rng.random() < RUDE:
+        sentences.append(rng.choice(RUDENESS))
+    if rng.random() < FILLER:
+        sentences.append(rng.choice(FILLERS))
+    sentences.append(_content(rng, question))
+    sentences += polite
+    if rng.random() >= NO_END:
+        return " ".join(sentences), True
+    return " ".join(sentences + rng.choices(FILLERS + COURTESIES, k=12)), False
+
+
+def _content(rng: random.Random, question: Question) -> str:
+    if rng.random() < REFUSAL:
+        return rng.choice(REFUSALS)
+    problem, item = PROBLEMS[_problem_index(question.problem)], question.item
+    if rng.random() < WRONG_ACTION:
+        problem = rng.choice([other for other in PROBLEMS if other is not problem])
+    if rng.random() < WRONG_ITEM:
+        item = rng.choice([other for other in ITEMS if other != item])
+    return rng.choice(problem.actions).format(item=item)
+
+
+def _problem_index(name: str) -> int:
+    return next(index for index, problem in enumerate(PROBLEMS) if problem.name == name)
