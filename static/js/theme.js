@@ -1,0 +1,19 @@
+// Runs before the first paint, so that a chosen colour scheme never flashes the other one.
+(() => {
+  const apply = (value) => {
+    if (value) document.documentElement.dataset.theme = value;
+    else delete document.documentElement.dataset.theme;
+  };
+  let stored = null;
+  try { stored = localStorage.getItem("theme"); } catch { /* storage may be blocked */ }
+  apply(stored);
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-theme-toggle]")) return;
+    const order = ["", "light", "dark"];
+    const next = order[(order.indexOf(document.documentElement.dataset.theme || "") + 1) % order.length];
+    apply(next);
+    try { localStorage.setItem("theme", next); } catch { /* the choice then lasts for this page */ }
+    const announce = document.getElementById("announce");
+    if (announce) announce.textContent = next ? `Colour scheme: ${next}` : "Colour scheme: as the system";
+  });
+})();
