@@ -1,7 +1,18 @@
 from django.contrib import admin
 from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView
+
+from config import views
 
 urlpatterns = [
+    path("", views.home, name="home"),
+    path("healthz", views.healthz, name="healthz"),
+    path("", include("accounts.urls")),
+    path("", include("labeling.urls")),
+    path("", include("training.urls")),
+    path("api/", include("labeling.api_urls")),
+    path("api/", include("training.api_urls")),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
 ]

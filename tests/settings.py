@@ -1,0 +1,16 @@
+"""Settings under test: the real ones, a throw-away `PREFLOOP_VAR` unless one is given, a quick password hash."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+if "PREFLOOP_VAR" not in os.environ:
+    os.environ["PREFLOOP_VAR"] = _var = tempfile.mkdtemp(prefix="prefloop-test-")
+    # Registered before the embedded server registers its stop, so it runs after that. Workers of xdist and child
+    # processes inherit the variable and share the folder, and its server, with the process that made it.
+    atexit.register(shutil.rmtree, _var, ignore_errors=True)
+
+from config.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
