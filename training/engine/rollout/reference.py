@@ -1,0 +1,92 @@
+"""The plain rollout engine: transformers' own forward with its KV cache, one token for all rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from training.engine.models import RoleModel
+
+from . import Completion, Sampling
+
+
+class ReferenceEngine:
+    """Batched decoding with left padding. Rows that ended leave the batch once they are half of it."""
+
+    def __init__(self, roles: RoleModel) -> None:
+        self.roles = roles
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+    ) -> list[Completion]:
+        """One answer per prompt. All random numbers are drawn first: a row's draws do not depend on its neighbours."""
+        device, count = self.roles.device, len(prompts)
+        uniforms = torch.rand(count, sampling.max_new_tokens, generator=generator).to(device)
+        ends = torch.tensor(sampling.end_ids, device=device)
+        tokens = torch.zeros(count, sampling.max_new_tokens, dtype=torch.long, device=device)
+        logprobs = torch.zeros(count, sampling.max_new_tokens, device=device)
+        ids, mask = _pad_left(prompts, device)
+        rows = torch.arange(count, device=device)  # which prompt each row of the shrinking batch answers
+        running = torch.ones(count, dtype=torch.bool, device=device)
+        cache = DynamicCache(config=self.roles.model.config)
+        for step in range(sampling.max_new_tokens):
+            logits = self._forward(ids, mask, cache)
+            ids, picked = draw(logits / sampling.temperature, uniforms[rows, step])
+            tokens[rows, step], logprobs[rows, step] = ids, picked
+            running = running & ~torch.isin(ids, ends)
+            alive = int(running.sum())
+            if alive == 0:
+                break
+            if alive <= len(rows) // 2:
+                keep = running.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                ids, mask, rows, running = ids[keep], mask[keep], rows[keep], running[keep]
+            ids, mask = ids[:, None], torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        return _collect(tokens, logprobs, ends)
+
+    def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        """Logits (rows, vocabulary) behind the last column of `ids`."""
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        output = self.roles.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse-CDF sampling: logits (rows, vocabulary), uniforms (rows,) -> token ids and their log-probs (rows,)."""
+    probabilities = logits.softmax(-1)
+    cumulative = probabilities.cumsum(-1)
+    # The sum is 1 only up to rounding; scaling by it keeps the last tokens from being favoured or unreachable.
+    ids = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)
+    ids = ids.clamp(max=logits.shape[-1] - 1)
+    return ids[:, 0], probabilities.gather(-1, ids)[:, 0].log()
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    return ids, mask
+
+
+def _collect(tokens: Tensor, logprobs: Tensor, ends: Tensor) -> list[Completion]:
+    ended = torch.isin(tokens, ends)
+    finished = ended.any(1)
+    lengths = torch.where(finished, ended.int().argmax(1) + 1, tokens.shape[1])
+    return [
+        Completion(row[:n], bool(done), numbers[:n])
+        for row, numbers, n, done in zip(
+            tokens.tolist(), logprobs.tolist(), lengths.tolist(), finished.tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,148 @@
+"""Supervised fine-tuning: next-token loss on what the assistant wrote, with LoRA or (rank 0) on all weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from . import artifacts
+from .config import SftConfig
+from .data import indices_of_step, read_rows, split_by_prompt
+from .logprobs import token_logprobs
+from .models import RoleModel, load_base, load_start
+from .optim import adamw, set_learning_rate, warmup_cosine
+from .session import EngineError, Session
+from .tokens import encode_training_text
+
+ROLE = "policy"
+EVALUATIONS = 10  # per run
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation; `states` are the positions before the tokens that the assistant wrote."""
+
+    ids: list[int]
+    states: list[int]
+
+
+def run(session: Session) -> None:
+    """Train on `data/sft.jsonl` and write a policy artifact."""
+    config = cast(SftConfig, session.config)
+    session.stage("load", "Loading the base model and the data.")
+    roles = _load(session, config)
+    rows = read_rows(session.rundir, "sft.jsonl")
+    examples = [encode_example(roles, row["messages"], config.max_length) for row in rows]
+    train, held_out = split_by_prompt(rows, config.eval_fraction, config.seed)
+    usable = [examples[i] for i in train if examples[i].states]
+    held_out_examples = [examples[i] for i in held_out if examples[i].states]
+    if not usable:
+        raise EngineError("No conversation has an assistant message to learn from.")
+    size = min(config.batch_size, len(usable))
+    total = max(1, math.ceil(config.epochs * len(usable) / size))
+    optimizer = adamw(_trained(roles), config.learning_rate, config.weight_decay)
+    session.stage("train", f"{len(usable)} conversations, {total} steps.", total_steps=total)
+    done, saved = session.resume()
+    metrics: dict[str, float] = {}
+
+    def state() -> dict[str, Any]:
+        return {"weights": _weights(roles), "optimizer": optimizer.state_dict(), "metrics": metrics}
+
+    if saved:
+        metrics = saved["metrics"]
+        _load_weights(roles, saved["weights"])
+        optimizer.load_state_dict(saved["optimizer"])
+    for step in range(done + 1, total + 1):
+        rate = config.learning_rate * warmup_cosine(step, total, config.warmup)
+        set_learning_rate(optimizer, rate)
+        batch = [usable[i] for i in indices_of_step(len(usable), size, step, config.seed)]
+        metrics |= {"loss/train": train_step(roles, batch, optimizer, config), "learning_rate": rate}
+        if held_out_examples and (step == total or step % max(1, total // EVALUATIONS) == 0):
+            metrics["eval/loss"] = mean_loss(roles, held_out_examples, config.micro_batch_size)
+        session.metrics(step, metrics)
+        session.end_step(step, state)
+    format = "adapter" if config.lora_rank else "model"
+    artifacts.write(session, "policy", format, metrics, lambda folder: _save(roles, folder))
+
+
+def encode_example(roles: RoleModel, messages: Any, max_length: int) -> Example:
+    """Ids and the positions whose next token is the assistant's."""
+    ids, mask = encode_training_text(roles, messages, max_length)
+    return Example(ids, [i - 1 for i, spoken in enumerate(mask) if spoken and i > 0])
+
+
+def train_step(roles: RoleModel, batch: list[Example], optimizer: torch.optim.Optimizer, config: SftConfig) -> float:
+    """One optimizer step on the mean loss per assistant token of the whole batch; returns that mean."""
+    tokens = sum(len(example.states) for example in batch)
+    total = 0.0
+    roles.use(ROLE)
+    roles.train_dropout(True)
+    for ids, states in micro_batches(batch, config.micro_batch_size, roles.device):
+        loss = -token_logprobs(roles, ids, states).logprobs.sum() / tokens
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    roles.train_dropout(False)
+    torch.nn.utils.clip_grad_norm_(_trained(roles), config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
+@torch.no_grad()
+def mean_loss(roles: RoleModel, examples: list[Example], micro_batch_size: int) -> float:
+    """Mean loss per assistant token."""
+    roles.use(ROLE)
+    tokens = sum(len(example.states) for example in examples)
+    batches = micro_batches(examples, micro_batch_size, roles.device)
+    return -sum(float(token_logprobs(roles, ids, states).logprobs.sum()) for ids, states in batches) / tokens
+
+
+def micro_batches(batch: list[Example], size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Right-padded ids (rows, time) and flat positions, rows of similar length together."""
+    ordered = sorted(batch, key=lambda example: len(example.ids))
+    parts = []
+    for start in range(0, len(ordered), size):
+        rows = ordered[start : start + size]
+        width = len(rows[-1].ids)
+        ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)
+        states = torch.tensor([r * width + i for r, row in enumerate(rows) for i in row.states], device=device)
+        parts.append((ids, states))
+    return parts
+
+
+def _load(session: Session, config: SftConfig) -> RoleModel:
+    if config.lora_rank:
+        roles = load_start(session, ROLE, config)
+        roles.learn(ROLE)
+        return roles
+    if config.adapter:
+        raise EngineError("Rank 0 trains the whole base model: leave adapter empty, or set a rank.")
+    roles = load_base(session, trainable=True)
+    roles.add_alias(ROLE, "base")
+    roles.model.requires_grad_(True)
+    return roles
+
+
+def _trained(roles: RoleModel) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in roles.model.parameters() if parameter.requires_grad]
+
+
+def _weights(roles: RoleModel) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in roles.model.named_parameters() if p.requires_grad}
+
+
+def _load_weights(roles: RoleModel, weights: dict[str, Tensor]) -> None:
+    roles.model.load_state_dict(weights, strict=False)
+
+
+def _save(roles: RoleModel, folder: Path) -> None:
+    if roles.parameters(ROLE):
+        roles.save(ROLE, folder)
+    else:
+        roles.model.save_pretrained(folder)
+        roles.tokenizer.save_pretrained(folder)

@@ -1,0 +1,33 @@
+"""Seconds per phase of a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class PhaseClock:
+    """Measures named phases; on a GPU it waits for the work that was queued."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+
+    def metrics(self, tokens: int) -> dict[str, float]:
+        """`perf/seconds_<phase>`, and sampled tokens per second of the whole step."""
+        seconds = {f"perf/seconds_{name}": value for name, value in self.seconds.items()}
+        return seconds | {"perf/tokens_per_second": tokens / max(sum(self.seconds.values()), 1e-9)}
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
