@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .rollout import Completion
+
 
 class MicroBatch(NamedTuple):
     """Some rows of a batch.
@@ -32,28 +34,24 @@ class Episodes:
     """Prompts and answers, end tokens included. `mask` (episodes, answer time) is True on answer tokens."""
 
     def __init__(
-        self,
-        prompts: Sequence[Sequence[int]],
-        replies: Sequence[Sequence[int]],
-        finished: Sequence[bool],
-        device: torch.device,
-        pad_id: int = 0,
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], device: torch.device
     ) -> None:
-        self.prompts, self.replies = prompts, replies
-        self.finished = torch.tensor(finished, device=device)
+        self.completions = completions
+        replies = [completion.ids for completion in completions]
+        self.finished = torch.tensor([completion.finished for completion in completions], device=device)
         self.starts = torch.tensor([len(prompt) for prompt in prompts])
         self.reply_lengths = torch.tensor([len(reply) for reply in replies])
         self.lengths = self.starts + self.reply_lengths
         longest = int(self.lengths.max())
         rows = [
-            [*prompt, *reply] + [pad_id] * (longest - len(prompt) - len(reply))
+            [*prompt, *reply] + [0] * (longest - len(prompt) - len(reply))
             for prompt, reply in zip(prompts, replies, strict=True)
         ]
         self.ids = torch.tensor(rows).to(device)
         self.mask = (torch.arange(int(self.reply_lengths.max())) < self.reply_lengths[:, None]).to(device)
 
     def __len__(self) -> int:
-        return len(self.prompts)
+        return len(self.completions)
 
     @property
     def tokens(self) -> int:

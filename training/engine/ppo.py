@@ -30,10 +30,10 @@ from .optim import adamw, linear_decay, set_learning_rate
 from .reward_sources import AdapterReward, RewardSource
 from .rollout import RolloutEngine, Sampling
 from .rollout.reference import ReferenceEngine
-from .samples import Showcase
+from .samples import Answers, Showcase
 from .session import EngineError, Session
 from .timing import PhaseClock
-from .tokens import encode_prompts, end_ids
+from .tokens import decode, encode_prompts, end_ids
 
 SELF_CHECK_PROMPTS, SELF_CHECK_GAP = 16, 0.02  # mean absolute difference of log-probs; bfloat16 stays far below
 
@@ -75,9 +75,13 @@ class Trainer:
     def sample(self, prompts: list[list[int]], generator: torch.Generator, role: str = "policy") -> Episodes:
         """Answers of a role, one per prompt."""
         self.roles.use(role)
-        answers = self.engine.generate(prompts, self.sampling, generator)
-        replies, finished = [answer.ids for answer in answers], [answer.finished for answer in answers]
-        return Episodes(prompts, replies, finished, self.roles.device)
+        return Episodes(prompts, self.engine.generate(prompts, self.sampling, generator), self.roles.device)
+
+    def answers(self, prompts: list[list[int]], generator: torch.Generator, role: str) -> Answers:
+        """Answers of a role as text, with the reward model's own scores."""
+        episodes = self.sample(prompts, generator, role)
+        texts = [decode(self.roles, completion.ids) for completion in episodes.completions]
+        return Answers(texts, self.reward.score(episodes, self.config.micro_batch_size).tolist())
 
     @torch.no_grad()
     def logprobs(self, episodes: Episodes, role: str) -> tuple[Tensor, Tensor]:
@@ -112,7 +116,7 @@ class Trainer:
         advantages, returns = gae(rewards, values, mask, c.gamma, c.gae_lambda)
         sequence_kl = torch.where(mask, k1, 0.0).sum(1)
         unexplained = (returns - values)[mask].var() / (returns[mask].var() + 1e-8)
-        metrics = {
+        metrics: dict[str, Any] = {
             "objective/kl": sequence_kl.mean(),
             "objective/kl_k3": torch.where(mask, kl_k3(logprobs, reference), 0.0).sum(1).mean(),
             "objective/scores": scores.mean(),
@@ -210,12 +214,9 @@ class Trainer:
 
     def self_check(self, prompts: list[list[int]], seed: int) -> float:
         """Mean gap between the sampler's log-probs and the trainer's; raises EngineError when it is no rounding."""
-        self.roles.use("policy")
-        prompts = prompts[:SELF_CHECK_PROMPTS]
-        answers = self.engine.generate(prompts, self.sampling, generator_for(seed, "self-check", 0))
-        episodes = Episodes(prompts, [a.ids for a in answers], [a.finished for a in answers], self.roles.device)
+        episodes = self.sample(prompts[:SELF_CHECK_PROMPTS], generator_for(seed, "self-check", 0))
         trainer, _ = self.logprobs(episodes, "policy")
-        sampler = torch.tensor([number for answer in answers for number in answer.logprobs])
+        sampler = torch.tensor([number for answer in episodes.completions for number in answer.logprobs])
         gap = float((trainer[episodes.mask].cpu() - sampler).abs().mean())
         limit = SELF_CHECK_GAP if self.roles.model.dtype == torch.float32 else 5 * SELF_CHECK_GAP
         if not gap < limit:
@@ -235,8 +236,9 @@ def run(session: Session) -> None:
     if not train:
         raise EngineError("Every prompt is held out for evaluation: PPO needs prompts to learn from.")
     prompts = [encoded[i] for i in train]
-    shown = [i for i, row in enumerate(rows) if row.get("split") == "eval"] or train[: config.samples]
-    showcase = Showcase(trainer, [rows[i] for i in shown], [encoded[i] for i in shown], config)
+    held_out = [i for i, row in enumerate(rows) if row.get("split") == "eval"]
+    shown = [(rows[i]["messages"], encoded[i]) for i in held_out or train[: config.samples]]
+    showcase = Showcase(shown, trainer.answers, config, held_out=bool(held_out))
     gap = trainer.self_check(prompts, config.seed)
     session.stage("train", f"{len(prompts)} prompts; log-prob gap {gap:.1e}.", total_steps=config.iterations)
     done, saved = session.resume()
@@ -276,9 +278,7 @@ def build(session: Session, config: PpoConfig) -> Trainer:
         roles.add_copy("reference", "policy")
     else:
         roles.add_alias("reference", "base")
-    reward = AdapterReward(roles, config.reward_path)
+    reward = AdapterReward(roles, config.reward_path, config.base)
     roles.add_copy("value", "reward")
-    value_head = nn.Linear(roles.hidden_size, 1, device=session.device)
-    value_head.load_state_dict(reward.head.state_dict())
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
-    return Trainer(config, roles, reward, ReferenceEngine(roles), sampling, value_head)
+    return Trainer(config, roles, reward, ReferenceEngine(roles), sampling, reward.linear_head())
