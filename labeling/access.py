@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import Http404
@@ -12,7 +13,7 @@ from django.http.response import HttpResponseBase
 
 from accounts.access import AuthenticatedRequest, View, mark
 from accounts.models import CampaignRole, User
-from labeling.models import Campaign
+from labeling.models import Campaign, LapsedLease, Slot
 
 ANY_ROLE = tuple(CampaignRole)
 LABELING_ROLES = (CampaignRole.ANNOTATOR, CampaignRole.REVIEWER, CampaignRole.MANAGER)
@@ -25,6 +26,16 @@ def get_campaign(user: User, public_id: str, *roles: CampaignRole) -> Campaign:
     if campaign is None:
         raise Http404
     return campaign
+
+
+def get_lease(user: User, lease: UUID) -> Slot | LapsedLease:
+    """The person's own lease, held or lapsed, in a campaign they label in. Raises Http404."""
+    campaigns = Campaign.objects.with_role(user, *LABELING_ROLES)
+    for model in (Slot, LapsedLease):
+        found = model.objects.select_related("campaign").filter(lease=lease, user=user, campaign__in=campaigns).first()
+        if found is not None:
+            return found
+    raise Http404
 
 
 def campaign_role(*roles: CampaignRole) -> Callable[[View], View]:

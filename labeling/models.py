@@ -1,7 +1,7 @@
 """Campaigns, their items and slots, and the rankings people gave.
 
 State and invariants of one row live here and in database constraints; reads in `querysets.py`; writes over several
-rows in `assignment.py` (slots), `annotation.py` (rankings) and `importing.py` (items).
+rows in `assignment.py` (slots), `annotation.py` (rankings), `importing.py` (items) and `campaigns.py` (the rest).
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from labeling.querysets import CampaignQuerySet, RankingQuerySet
 
 def new_random_key() -> float:
     return random.random()
+
+
+def new_pseudonym() -> str:
+    """What stands for a person in exports; another one in every campaign."""
+    return f"annotator-{new_public_id()[:8]}"
 
 
 class Campaign(models.Model):
@@ -43,6 +48,9 @@ class Campaign(models.Model):
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(50)],
         help_text="How many people rank each item.",
+    )
+    slot_count = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Slots that are not void; kept here so that progress needs no counting."
     )
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
@@ -145,11 +153,46 @@ class Slot(models.Model):
             ),
         ]
         indexes = [
+            # The queue. Leased slots stay in it, because an expired one is free again at its old place.
             models.Index(
-                fields=["campaign", "priority", "random_key"], condition=Q(state="open"), name="slot_open_idx"
+                fields=["campaign", "priority", "random_key"],
+                condition=Q(state__in=("open", "leased")),
+                name="slot_queue_idx",
             ),
-            models.Index(fields=["campaign", "expires_at"], condition=Q(state="leased"), name="slot_leased_idx"),
-            models.Index(fields=["campaign", "state"], name="slot_state_idx"),
+            models.Index(fields=["user", "campaign"], condition=Q(state="leased"), name="slot_held_idx"),
+        ]
+
+
+class LapsedLease(models.Model):
+    """A lease that its slot no longer knows: taken over, released, skipped, undone or voided.
+
+    It remembers what was on the person's screen, so that an answer which arrives after all is kept.
+    """
+
+    lease = models.UUIDField(primary_key=True)
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="+")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    shown_order = models.JSONField()
+
+
+class Contribution(models.Model):
+    """One person's work in one campaign: their pseudonym and running counts.
+
+    Everything that gives a person a slot or takes an answer locks this row first. So one person's requests come one
+    after another, other people's never wait, and progress is a sum over people instead of a count over slots.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="contributions")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    labeler = models.CharField(max_length=40, default=new_pseudonym, editable=False)
+    done = models.PositiveIntegerField(default=0, db_default=0, help_text="Slots this person filled.")
+    extra = models.PositiveIntegerField(default=0, db_default=0, help_text="Late answers beyond the overlap.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["campaign", "user"], name="one_contribution_per_person"),
+            models.UniqueConstraint(fields=["campaign", "labeler"], name="one_person_per_pseudonym"),
         ]
 
 

@@ -1,0 +1,242 @@
+"""Submit, undo and revise a ranking: one transaction each, one hint to open pages.
+
+Submitting is a compare-and-set on the lease token, and the token is the idempotency key. An answer is never dropped:
+when its lease has lapsed it fills another free slot of the item, or replaces the same person's other answer to it, or
+is kept as an extra (`late`). A lease that ran out counts as live as long as nobody took the slot. In a campaign that
+is paused or closed, answers to live leases are taken, later ones are kept as extras.
+
+Lock order: the person's `Contribution`, then slots. The common path of a submit is the other way round, but holds
+the one slot that only its own lease may touch, so it cannot be part of a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from django.db import connection, transaction
+from django.db.models import Case, Q, When
+
+from accounts.models import User
+from labeling.assignment import (
+    MAX_LEASE,
+    LeaseLost,
+    Task,
+    claim_locked,
+    current_task,
+    lock_contribution,
+    put_back,
+    remember,
+)
+from labeling.events import campaign_changed
+from labeling.models import Campaign, Contribution, LapsedLease, Ranking, Slot, new_pseudonym
+from labeling.protocols import checked_flags, checked_note, ranking_tiers
+
+MAX_OPEN_LEASES = 3  # undo gives a person slots besides the one they hold
+MAX_ACTIVE_MS = 24 * 3600 * 1000
+
+
+class CannotUndo(Exception):
+    """There is nothing to take back, or not now; the message says why."""
+
+
+# The new row of a person who was never here before gets a pseudonym; an existing row keeps its own.
+COMPLETE = """
+WITH done AS (
+    UPDATE labeling_slot SET state = 'done'
+    WHERE lease = %(token)s AND user_id = %(user)s AND state = 'leased'
+      AND (expires_at > %(now)s OR EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open'))
+    RETURNING id
+)
+INSERT INTO labeling_contribution (campaign_id, user_id, labeler, done, extra)
+SELECT %(campaign)s, %(user)s, %(labeler)s, 1, 0 FROM done
+ON CONFLICT (campaign_id, user_id) DO UPDATE SET done = labeling_contribution.done + 1
+RETURNING labeler
+"""
+
+
+@transaction.atomic(savepoint=False)
+def submit_ranking(
+    user: User,
+    lease: Slot | LapsedLease,
+    *,
+    tiers: Sequence[Sequence[int]],
+    flags: Sequence[str] = (),
+    rationale: str = "",
+    active_ms: int = 0,
+    now: datetime,
+) -> Ranking:
+    """Keep the person's ranking (in completion indices) of what the lease showed them. Raises InvalidRanking.
+
+    The same token with the same answer gives the same row; with another answer it raises LeaseLost.
+    """
+    ranking = _new_ranking(user, lease, tiers=tiers, flags=flags, rationale=rationale, active_ms=active_ms)
+    if isinstance(lease, Slot) and (labeler := _complete(user, lease, now)):
+        ranking.slot, ranking.labeler = lease, labeler
+        ranking.save()
+    else:
+        ranking = _submit_lapsed(user, lease, ranking, now)
+    campaign_changed(lease.campaign)
+    return ranking
+
+
+@transaction.atomic
+def submit_and_claim(
+    user: User, lease: Slot | LapsedLease, *, now: datetime, **answer: Any
+) -> tuple[Ranking, Task | None]:
+    """`submit_ranking`, and the next task in the same transaction."""
+    ranking = submit_ranking(user, lease, now=now, **answer)
+    return ranking, claim_locked(user, lease.campaign, now=now)
+
+
+@transaction.atomic
+def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
+    """Withdraw the person's last answer and give its slot back to them, as it was shown. Raises CannotUndo.
+
+    None if the answer was an extra: it is withdrawn, but there is no slot to give.
+    """
+    if campaign.state != Campaign.State.OPEN:
+        raise CannotUndo("The campaign is not open, so answers stay as they are.")
+    contribution = lock_contribution(user, campaign)
+    answers = Ranking.objects.accepted().filter(campaign=campaign, user=user)
+    last = answers.select_related("slot").order_by("-id").first()
+    if last is None:
+        raise CannotUndo("There is no answer to take back.")
+    if Slot.objects.filter(campaign=campaign, user=user, state=Slot.State.LEASED).count() >= MAX_OPEN_LEASES:
+        raise CannotUndo("Answer the items that you took back first.")
+    last.status = Ranking.Status.WITHDRAWN
+    last.save(update_fields=["status"])
+    campaign_changed(campaign)
+    slot = last.slot
+    if slot is None:
+        _count(contribution, extra=-1)
+        return None
+    _count(contribution, done=-1)
+    if slot.lease:
+        remember(user, slot.lease, slot)
+    slot.state, slot.lease, slot.leased_at, slot.expires_at = Slot.State.LEASED, uuid4(), now, now + MAX_LEASE
+    slot.save(update_fields=["state", "lease", "leased_at", "expires_at"])
+    return current_task(user, campaign)
+
+
+@transaction.atomic
+def revise(
+    user: User,
+    ranking: Ranking,
+    *,
+    tiers: Sequence[Sequence[int]],
+    flags: Sequence[str] = (),
+    rationale: str = "",
+    active_ms: int = 0,
+) -> Ranking:
+    """A new version of an accepted answer of this person. Raises InvalidRanking, LeaseLost."""
+    campaign = ranking.campaign
+    if campaign.state != Campaign.State.OPEN:
+        raise LeaseLost("The campaign is not open, so answers stay as they are.")
+    lock_contribution(user, campaign)
+    old = Ranking.objects.accepted().filter(pk=ranking.pk, user=user).first()
+    if old is None:
+        raise LeaseLost("This answer has been changed or taken back since.")
+    shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order)
+    new = _new_ranking(user, shown, tiers=tiers, flags=flags, rationale=rationale, active_ms=active_ms)
+    campaign_changed(campaign)
+    return _supersede(old, new)
+
+
+def _new_ranking(
+    user: User,
+    lease: Slot | LapsedLease,
+    *,
+    tiers: Sequence[Sequence[int]],
+    flags: Sequence[str],
+    rationale: str,
+    active_ms: int,
+) -> Ranking:
+    campaign = lease.campaign
+    return Ranking(
+        item_id=lease.item_id,
+        campaign=campaign,
+        user=user,
+        tiers=ranking_tiers(tiers, campaign.protocol, len(lease.shown_order)),
+        shown_order=lease.shown_order,
+        flags=checked_flags(list(flags)),
+        rationale=checked_note(rationale),
+        active_ms=max(0, min(active_ms, MAX_ACTIVE_MS)),
+        protocol=campaign.protocol,
+        guidelines_version=campaign.guidelines_version,
+        lease=lease.lease,
+    )
+
+
+def _complete(user: User, slot: Slot, now: datetime) -> str | None:
+    """Compare-and-set: the slot is done if this lease still holds it. Locks and returns the person's pseudonym."""
+    parameters = {
+        "token": slot.lease,
+        "user": user.pk,
+        "campaign": slot.campaign_id,
+        "labeler": new_pseudonym(),
+        "now": now,
+    }
+    with connection.cursor() as cursor:
+        row = cursor.execute(COMPLETE, parameters).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _submit_lapsed(user: User, lease: Slot | LapsedLease, ranking: Ranking, now: datetime) -> Ranking:
+    """The answer to a lease that holds no slot, or that came in after closing time."""
+    contribution = lock_contribution(user, lease.campaign)
+    if (given := Ranking.objects.filter(lease=lease.lease, user=user).first()) is not None:
+        return _same_again(given, ranking)
+    put_back(user, lease)
+    ranking.labeler = contribution.labeler
+    other = Ranking.objects.accepted().filter(item=lease.item_id, user=user).first()
+    if other is not None:
+        return _supersede(other, ranking)
+    ranking.slot = _take_free_slot(user, lease, now)
+    ranking.late = ranking.slot is None
+    ranking.save()
+    _count(contribution, **{"extra" if ranking.late else "done": 1})
+    return ranking
+
+
+def _same_again(given: Ranking, ranking: Ranking) -> Ranking:
+    fields = ("tiers", "flags", "rationale")
+    if any(getattr(given, field) != getattr(ranking, field) for field in fields):
+        raise LeaseLost("You have answered this already. Take the answer back to change it.")
+    return given
+
+
+def _take_free_slot(user: User, lease: Slot | LapsedLease, now: datetime) -> Slot | None:
+    """Complete another slot of the item with this answer: one that the person holds by another lease, or a free one."""
+    if lease.campaign.state != Campaign.State.OPEN:
+        return None
+    free = Q(state=Slot.State.OPEN) | Q(state=Slot.State.LEASED, expires_at__lte=now)
+    own = Q(state=Slot.State.LEASED, user=user)
+    best_first = Case(When(own, then=0), When(state=Slot.State.OPEN, then=1), default=2)
+    slots = Slot.objects.select_for_update(skip_locked=True).filter(own | free, item=lease.item_id)
+    slot = slots.order_by(best_first).first()
+    if slot is None:
+        return None
+    if slot.lease and slot.user:
+        remember(slot.user, slot.lease, slot)
+    slot.state, slot.user, slot.lease, slot.shown_order = Slot.State.DONE, user, lease.lease, lease.shown_order
+    slot.leased_at, slot.expires_at = slot.leased_at or now, now
+    slot.save(update_fields=["state", "user", "lease", "shown_order", "leased_at", "expires_at"])
+    return slot
+
+
+def _supersede(old: Ranking, new: Ranking) -> Ranking:
+    old.status = Ranking.Status.SUPERSEDED
+    old.save(update_fields=["status"])
+    new.previous, new.slot_id, new.late, new.labeler = old, old.slot_id, old.late, old.labeler
+    new.save()
+    return new
+
+
+def _count(contribution: Contribution, **deltas: int) -> None:
+    """Add to the person's counts. The row is locked, so the values read are the values there are."""
+    for name, delta in deltas.items():
+        setattr(contribution, name, getattr(contribution, name) + delta)
+    contribution.save(update_fields=list(deltas))

@@ -1,0 +1,278 @@
+"""Which slot next: leases, overlap, expiry, heartbeat, release, skip.
+
+An item with overlap N has N slot rows. A slot is free when it is open or when its lease ran out; nothing has to sweep.
+Claiming is one statement that walks the queue index in the order (priority, random_key), passes over slots which other
+transactions hold, and leases the first whose item the person has not touched. The person's `Contribution` row is
+locked before, so two requests of one person cannot lease two slots, and nobody else waits.
+
+A lease lasts four times the median time of the campaign's latest answers, at least two and at most fifteen minutes
+(items of one campaign are alike; one item has too few answers for a median). A visible page extends it, up to an hour
+after it was last asked for. When a slot passes on, a `LapsedLease` remembers the old lease for a late answer.
+
+Left out for now: prefetching, gold items, computed priorities.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connection, transaction
+from django.db.models import F, Q, Sum
+from django.utils import timezone
+
+from accounts.models import User
+from labeling.events import campaign_changed
+from labeling.models import Campaign, Contribution, LapsedLease, Skip, Slot, new_random_key
+from labeling.protocols import LABELS, SKIP_REASONS, InvalidRanking, Message, checked_note
+
+MIN_LEASE = timedelta(minutes=2)
+MAX_LEASE = timedelta(minutes=15)
+MAX_HOLD = timedelta(hours=1)
+
+
+class LeaseLost(Exception):
+    """The slot has passed on to somebody else, or back to the queue."""
+
+    def __init__(self, message: str = "This item has moved on. Take the next one.") -> None:
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class ShownCompletion:
+    label: str
+    index: int
+    messages: list[Message]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one person is to compare now. Completions come in shown order, without their sources."""
+
+    lease: UUID
+    expires_at: datetime
+    item: str
+    protocol: str
+    messages: list[Message]
+    completions: list[ShownCompletion]
+
+
+@dataclass(frozen=True)
+class Progress:
+    done: int
+    total: int
+    mine: int
+
+
+LEASE_LENGTH = """
+(SELECT make_interval(secs => LEAST(%(max_lease)s, GREATEST(%(min_lease)s, COALESCE(
+     4 * percentile_cont(0.5) WITHIN GROUP (ORDER BY active_ms) / 1000, %(max_lease)s))))
+ FROM (SELECT active_ms FROM labeling_ranking
+       WHERE campaign_id = %(campaign)s AND status = 'accepted' ORDER BY id DESC LIMIT 25) latest
+ WHERE active_ms > 0)
+"""
+TASK_COLUMNS = """
+slot.lease, slot.expires_at, item.public_id, item.messages, slot.shown_order,
+(SELECT jsonb_agg(messages ORDER BY index) FROM labeling_completion WHERE item_id = item.id)
+"""
+# Untouched: the person has not answered (an extra answer has no slot), skipped, or taken the item in another slot.
+# Their own expired slot is untouched: coming back, they get it again.
+UNTOUCHED = """
+    NOT EXISTS (SELECT FROM labeling_slot other WHERE other.item_id = slot.item_id AND other.user_id = %(user)s
+                AND other.state IN ('leased', 'done') AND other.id <> slot.id)
+AND NOT EXISTS (SELECT FROM labeling_skip skip WHERE skip.item_id = slot.item_id AND skip.user_id = %(user)s)
+AND NOT EXISTS (SELECT FROM labeling_ranking ranking WHERE ranking.item_id = slot.item_id
+                AND ranking.user_id = %(user)s AND (ranking.status = 'accepted' OR ranking.late))
+"""
+NEXT_FREE = f"""
+SELECT id, item_id, state, lease, user_id, shown_order FROM labeling_slot slot
+WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND (state = 'open' OR expires_at <= %(now)s)
+  AND EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open')
+  AND NOT EXISTS (SELECT FROM held) AND {UNTOUCHED}
+ORDER BY priority, random_key LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
+"""
+# The order in which the completions are shown follows from the token.
+CLAIM = f"""
+WITH held AS MATERIALIZED (
+    SELECT id, item_id, state, lease, user_id, shown_order FROM labeling_slot
+    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND state = 'leased'
+      AND EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open')
+    ORDER BY leased_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED
+), free AS MATERIALIZED (
+    {NEXT_FREE}
+), lapsed AS (
+    INSERT INTO labeling_lapsedlease (lease, campaign_id, item_id, user_id, shown_order)
+    SELECT lease, %(campaign)s, item_id, user_id, shown_order FROM free WHERE state = 'leased'
+), picked AS (
+    SELECT id, lease AS token, shown_order FROM held
+    UNION ALL
+    SELECT id, %(token)s, (SELECT jsonb_agg(index ORDER BY md5(%(token)s::text || '/' || index))
+                           FROM labeling_completion WHERE item_id = free.item_id) FROM free
+)
+UPDATE labeling_slot slot
+SET state = 'leased', user_id = %(user)s, lease = picked.token, shown_order = picked.shown_order,
+    leased_at = %(now)s, expires_at = %(now)s + {LEASE_LENGTH}
+FROM picked, labeling_item item
+WHERE slot.id = picked.id AND item.id = slot.item_id
+RETURNING {TASK_COLUMNS}
+"""
+CURRENT = f"""
+SELECT {TASK_COLUMNS} FROM labeling_slot slot JOIN labeling_item item ON item.id = slot.item_id
+WHERE slot.campaign_id = %(campaign)s AND slot.user_id = %(user)s AND slot.state = 'leased'
+ORDER BY slot.leased_at DESC LIMIT 1
+"""
+HEARTBEAT = f"""
+UPDATE labeling_slot
+SET expires_at = GREATEST(expires_at, LEAST(%(now)s + {LEASE_LENGTH}, leased_at + %(max_hold)s))
+WHERE lease = %(token)s AND user_id = %(user)s AND state = 'leased' RETURNING expires_at
+"""
+WHY_EMPTY = f"""
+SELECT count(*) FILTER (WHERE free), count(*) FILTER (WHERE NOT free), min(expires_at) FILTER (WHERE NOT free),
+       EXISTS (SELECT FROM labeling_slot WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased'))
+FROM (SELECT expires_at, state = 'open' OR expires_at <= %(now)s AS free FROM labeling_slot slot
+      WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND {UNTOUCHED}) untouched
+"""
+
+
+@transaction.atomic
+def claim_next(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
+    """Lease the next item to `user`, or renew the lease they hold. None: `why_empty` knows the reason."""
+    lock_contribution(user, campaign)
+    return claim_locked(user, campaign, now=now)
+
+
+def claim_locked(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
+    """`claim_next` for a transaction that has already locked the person's `Contribution`."""
+    return _task(CLAIM, campaign, _parameters(user, campaign, now) | {"token": uuid4()})
+
+
+def lock_contribution(user: User, campaign: Campaign) -> Contribution:
+    """The person's row, locked until the transaction ends; made on first use."""
+    rows = Contribution.objects.select_for_update(no_key=True)
+    return rows.get_or_create(campaign=campaign, user=user)[0]
+
+
+def current_task(user: User, campaign: Campaign) -> Task | None:
+    """What the person holds at this moment. Changes nothing: for showing a page again."""
+    return _task(CURRENT, campaign, {"user": user.pk, "campaign": campaign.pk})
+
+
+def heartbeat(user: User, lease: Slot | LapsedLease, *, now: datetime) -> datetime:
+    """Extend the lease of a page that is still looked at. Returns when it ends. Raises LeaseLost."""
+    parameters = _parameters(user, lease.campaign, now) | {"token": lease.lease, "max_hold": MAX_HOLD}
+    with connection.cursor() as cursor:
+        row = cursor.execute(HEARTBEAT, parameters).fetchone()
+    if row is None:
+        raise LeaseLost
+    expires_at: datetime = row[0]
+    return expires_at
+
+
+@transaction.atomic
+def release(user: User, lease: Slot | LapsedLease) -> bool:
+    """Put the slot back, at another place of the queue. False if the person did not hold it any more."""
+    lock_contribution(user, lease.campaign)
+    return put_back(user, lease)
+
+
+@transaction.atomic
+def skip(user: User, lease: Slot | LapsedLease, *, reason: str, note: str = "") -> None:
+    """Pass an item by: this person does not get it again, others do; it does not count towards the overlap."""
+    if reason not in SKIP_REASONS:
+        raise InvalidRanking(f"A reason is one of: {', '.join(SKIP_REASONS)}.")
+    lock_contribution(user, lease.campaign)
+    if not put_back(user, lease) and user.rankings.filter(item=lease.item_id, status="accepted").exists():
+        raise LeaseLost("You have answered this item already.")
+    Skip.objects.get_or_create(
+        item_id=lease.item_id, user=user, defaults={"reason": reason, "note": checked_note(note)}
+    )
+    campaign_changed(lease.campaign)
+
+
+def put_back(user: User, lease: Slot | LapsedLease) -> bool:
+    """Open the slot of a held lease and remember the lease as lapsed. Needs the person's `Contribution` locked."""
+    held = Slot.objects.filter(lease=lease.lease, user=user, state=Slot.State.LEASED)
+    opened = held.update(
+        state=Slot.State.OPEN,
+        user=None,
+        lease=None,
+        leased_at=None,
+        expires_at=None,
+        shown_order=[],
+        random_key=new_random_key(),
+    )
+    if opened and lease.lease:
+        remember(user, lease.lease, lease)
+    return bool(opened)
+
+
+def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
+    """Keep what a late answer to this lease would need."""
+    LapsedLease.objects.create(
+        lease=token, campaign=lease.campaign, item_id=lease.item_id, user=user, shown_order=lease.shown_order
+    )
+
+
+def progress(user: User, campaign: Campaign) -> Progress:
+    """How far the campaign is, and the person in it: one query over its people."""
+    given = F("done") + F("extra")
+    row = campaign.contributions.aggregate(
+        filled=Sum("done", default=0), mine=Sum(given, filter=Q(user=user), default=0)
+    )
+    return Progress(done=row["filled"], total=campaign.slot_count, mine=row["mine"])
+
+
+def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:
+    """One sentence for a person who was given nothing."""
+    if campaign.state != Campaign.State.OPEN:
+        return NOT_OPEN[campaign.state]
+    if campaign.slot_count == 0:
+        return "Nothing has been imported into this campaign yet."
+    with connection.cursor() as cursor:
+        free, held, first, missing = cursor.execute(WHY_EMPTY, _parameters(user, campaign, now)).fetchone()
+    if free:
+        return "Somebody took the last free item a moment ago. Try again."
+    if held:
+        until = f"{timezone.localtime(first):%H:%M}"
+        return f"Others are working on all that is left for you. The first of these items may come back at {until}."
+    if missing:
+        return "You have answered or skipped every item. The answers still missing are for others to give."
+    return "Every item has all the answers it needs. Thank you."
+
+
+NOT_OPEN = {
+    "draft": "This campaign has not been opened yet.",
+    "paused": "This campaign is paused by its managers.",
+    "closed": "This campaign is closed.",
+}
+
+
+def _parameters(user: User, campaign: Campaign, now: datetime) -> dict[str, Any]:
+    return {
+        "user": user.pk,
+        "campaign": campaign.pk,
+        "now": now,
+        "min_lease": MIN_LEASE.total_seconds(),
+        "max_lease": MAX_LEASE.total_seconds(),
+    }
+
+
+def _task(statement: str, campaign: Campaign, parameters: dict[str, Any]) -> Task | None:
+    with connection.cursor() as cursor:
+        row = cursor.execute(statement, parameters).fetchone()
+    if row is None:
+        return None
+    lease, expires_at, item, *documents = row
+    messages, shown_order, completions = map(json.loads, documents)
+    shown = zip(LABELS, shown_order, strict=False)
+    return Task(
+        lease=lease,
+        expires_at=expires_at,
+        item=item,
+        protocol=campaign.protocol,
+        messages=messages,
+        completions=[ShownCompletion(label, index, completions[index]) for label, index in shown],
+    )

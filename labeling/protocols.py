@@ -1,0 +1,97 @@
+"""What is asked: how many completions a task shows, which rankings it takes, which flags and reasons there are.
+
+Left out for now: strength scales, ratings per completion, presets of published protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from rewardmodel.stats.pairs import InvalidTiers, check_tiers
+
+ROLES = ("system", "user", "assistant")
+LABELS = "ABCDEFGHI"
+COMPLETIONS = {"pair": (2, 2), "ranking": (2, len(LABELS)), "conversation": (2, 2)}  # fewest and most
+
+SKIP_REASONS = {
+    "unclear": "The task is not clear to me",
+    "expertise": "I do not know enough about the topic",
+    "language": "I do not read this language well enough",
+    "broken": "The texts are cut off or broken",
+    "distressing": "I do not want to read this",
+    "other": "Another reason",
+}
+FLAGS = {
+    "fails_task": "None of them does what was asked",
+    "inappropriate": "Inappropriate for a support or assistant setting",
+    "hallucination": "States something made up",
+    "sexual": "Sexual content",
+    "violent": "Violent content",
+    "encourages_harm": "Encourages violence, abuse or self-harm",
+    "denigrates": "Denigrates a group of people",
+    "harmful_advice": "Gives harmful advice",
+    "opinion": "Expresses an opinion or moral judgment",
+    "personal_data": "Contains personal data",
+}
+MAX_RATIONALE = 10_000  # characters
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+Tiers = list[list[int]]
+
+
+class InvalidRanking(Exception):
+    """This cannot be an answer to the task; the message says why, for the person who gave it."""
+
+
+def ranking_tiers(tiers: Any, protocol: str, size: int) -> Tiers:
+    """The tiers, checked: pair and conversation rank both completions (a tie is an answer), ranking at least two.
+
+    Less than two ranked completions compare nothing: who cannot compare skips, with a reason.
+    """
+    try:
+        checked = [list(tier) for tier in check_tiers(tiers, size)]
+    except InvalidTiers as error:
+        raise InvalidRanking(str(error)) from None
+    ranked = sum(map(len, checked))
+    if protocol != "ranking" and ranked != size:
+        raise InvalidRanking("Say which of the two is better, or that they are equal.")
+    if ranked < 2:
+        raise InvalidRanking("Rank at least two answers; skip the item if you cannot compare any.")
+    return checked
+
+
+def tiers_of_labels(labels: Any, shown_order: Sequence[int]) -> Tiers:
+    """`[["B"], ["A", "C"]]` as the person saw it, in completion indices."""
+    index_of = dict(zip(LABELS, shown_order, strict=False))
+    if not isinstance(labels, list) or not all(isinstance(tier, list) for tier in labels):
+        raise InvalidRanking('A ranking is a list of tiers, such as [["B"], ["A", "C"]].')
+    for label in (label for tier in labels for label in tier):
+        if not isinstance(label, str) or label not in index_of:
+            raise InvalidRanking(f"There is no answer {str(label)[:20]!r} here.")
+    return [[index_of[label] for label in tier] for tier in labels]
+
+
+def labels_of_tiers(tiers: Tiers, shown_order: Sequence[int]) -> list[list[str]]:
+    """The other way round, to show an answer again."""
+    label_of = dict(zip(shown_order, LABELS, strict=False))
+    return [[label_of[index] for index in tier] for tier in tiers]
+
+
+def checked_flags(flags: Any) -> list[str]:
+    """The flags, each once and in the order of `FLAGS`."""
+    if not isinstance(flags, list) or not all(isinstance(flag, str) and flag in FLAGS for flag in flags):
+        raise InvalidRanking(f"Flags are a list of some of: {', '.join(FLAGS)}.")
+    return [flag for flag in FLAGS if flag in flags]
+
+
+def checked_note(text: str) -> str:
+    """A person's own words, as the database can keep them."""
+    if len(text) > MAX_RATIONALE:
+        raise InvalidRanking(f"Please use at most {MAX_RATIONALE} characters.")
+    return text.replace("\x00", "")
