@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import NotRequired, TypedDict, Unpack
 from uuid import uuid4
 
 from django.db import connection, transaction
@@ -38,6 +38,15 @@ MAX_OPEN_LEASES = 3  # undo gives a person slots besides the one they hold
 MAX_ACTIVE_MS = 24 * 3600 * 1000
 
 
+class Answer(TypedDict):
+    """What a person gives. `tiers` hold completion indices, best first."""
+
+    tiers: Sequence[Sequence[int]]
+    flags: NotRequired[list[str]]
+    rationale: NotRequired[str]
+    active_ms: NotRequired[int]
+
+
 class CannotUndo(Exception):
     """There is nothing to take back, or not now; the message says why."""
 
@@ -57,37 +66,21 @@ RETURNING labeler
 """
 
 
-@transaction.atomic(savepoint=False)
-def submit_ranking(
-    user: User,
-    lease: Slot | LapsedLease,
-    *,
-    tiers: Sequence[Sequence[int]],
-    flags: Sequence[str] = (),
-    rationale: str = "",
-    active_ms: int = 0,
-    now: datetime,
-) -> Ranking:
-    """Keep the person's ranking (in completion indices) of what the lease showed them. Raises InvalidRanking.
+@transaction.atomic
+def submit_ranking(user: User, lease: Slot | LapsedLease, *, now: datetime, **answer: Unpack[Answer]) -> Ranking:
+    """Keep the person's ranking of what the lease showed them. Raises InvalidRanking.
 
     The same token with the same answer gives the same row; with another answer it raises LeaseLost.
     """
-    ranking = _new_ranking(user, lease, tiers=tiers, flags=flags, rationale=rationale, active_ms=active_ms)
-    if isinstance(lease, Slot) and (labeler := _complete(user, lease, now)):
-        ranking.slot, ranking.labeler = lease, labeler
-        ranking.save()
-    else:
-        ranking = _submit_lapsed(user, lease, ranking, now)
-    campaign_changed(lease.campaign)
-    return ranking
+    return _submit(user, lease, now, answer)
 
 
 @transaction.atomic
 def submit_and_claim(
-    user: User, lease: Slot | LapsedLease, *, now: datetime, **answer: Any
+    user: User, lease: Slot | LapsedLease, *, now: datetime, **answer: Unpack[Answer]
 ) -> tuple[Ranking, Task | None]:
-    """`submit_ranking`, and the next task in the same transaction."""
-    ranking = submit_ranking(user, lease, now=now, **answer)
+    """`submit_ranking` and the next task, with one commit."""
+    ranking = _submit(user, lease, now, answer)
     return ranking, claim_locked(user, lease.campaign, now=now)
 
 
@@ -122,15 +115,7 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
 
 
 @transaction.atomic
-def revise(
-    user: User,
-    ranking: Ranking,
-    *,
-    tiers: Sequence[Sequence[int]],
-    flags: Sequence[str] = (),
-    rationale: str = "",
-    active_ms: int = 0,
-) -> Ranking:
+def revise(user: User, ranking: Ranking, **answer: Unpack[Answer]) -> Ranking:
     """A new version of an accepted answer of this person. Raises InvalidRanking, LeaseLost."""
     campaign = ranking.campaign
     if campaign.state != Campaign.State.OPEN:
@@ -140,30 +125,33 @@ def revise(
     if old is None:
         raise LeaseLost("This answer has been changed or taken back since.")
     shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order)
-    new = _new_ranking(user, shown, tiers=tiers, flags=flags, rationale=rationale, active_ms=active_ms)
+    new = _new_ranking(user, shown, answer)
     campaign_changed(campaign)
     return _supersede(old, new)
 
 
-def _new_ranking(
-    user: User,
-    lease: Slot | LapsedLease,
-    *,
-    tiers: Sequence[Sequence[int]],
-    flags: Sequence[str],
-    rationale: str,
-    active_ms: int,
-) -> Ranking:
+def _submit(user: User, lease: Slot | LapsedLease, now: datetime, answer: Answer) -> Ranking:
+    ranking = _new_ranking(user, lease, answer)
+    if isinstance(lease, Slot) and (labeler := _complete(user, lease, now)):
+        ranking.slot, ranking.labeler = lease, labeler
+        ranking.save()
+    else:
+        ranking = _submit_lapsed(user, lease, ranking, now)
+    campaign_changed(lease.campaign)
+    return ranking
+
+
+def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranking:
     campaign = lease.campaign
     return Ranking(
         item_id=lease.item_id,
         campaign=campaign,
         user=user,
-        tiers=ranking_tiers(tiers, campaign.protocol, len(lease.shown_order)),
+        tiers=ranking_tiers(answer["tiers"], campaign.protocol, len(lease.shown_order)),
         shown_order=lease.shown_order,
-        flags=checked_flags(list(flags)),
-        rationale=checked_note(rationale),
-        active_ms=max(0, min(active_ms, MAX_ACTIVE_MS)),
+        flags=checked_flags(answer.get("flags", [])),
+        rationale=checked_note(answer.get("rationale", "")),
+        active_ms=max(0, min(answer.get("active_ms", 0), MAX_ACTIVE_MS)),
         protocol=campaign.protocol,
         guidelines_version=campaign.guidelines_version,
         lease=lease.lease,
