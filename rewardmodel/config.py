@@ -1,0 +1,45 @@
+"""Settings of reward-model training. Standard library only, so that everything may import it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PLACKETT_LUCE, PAIRWISE = "plackett_luce", "pairwise"
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a reward model is fitted. The names are those of the engine's reward settings."""
+
+    loss: str = PLACKETT_LUCE
+    """Likelihood of a ranking: `plackett_luce`, or `pairwise` (the mean over its pairs)."""
+    epochs: float = 2.0
+    """Most passes over the data; the evaluation with the smallest held-out loss is kept."""
+    batch_size: int = 16
+    """Prompts per optimizer step, each with all of its completions."""
+    micro_batch_size: int = 8
+    """Prompts per forward and backward pass; it changes memory and speed, never the result."""
+    learning_rate: float = 3e-4
+    """Peak learning rate of the adapter (or of the whole model)."""
+    head_learning_rate: float = 1e-3
+    """Peak learning rate of the head."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises; then it falls as a cosine to a tenth."""
+    weight_decay: float = 0.01
+    """AdamW's decay of matrices; biases and norms have none."""
+    max_grad_norm: float = 1.0
+    """The norm of all gradients together is clipped to this."""
+    centering: float = 0.01
+    """Weight of the squared mean score of a prompt's completions."""
+    evaluations_per_epoch: int = 2
+    """Held-out evaluations in an epoch; one more comes after the last step."""
+    patience: int = 6
+    """Evaluations without a better held-out loss after which training ends early."""
+    seed: int = 0
+    """Seed of the order of the data."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in (PLACKETT_LUCE, PAIRWISE):
+            raise ValueError(f"loss must be {PLACKETT_LUCE} or {PAIRWISE}, not {self.loss!r}.")
+        if min(self.batch_size, self.micro_batch_size, self.evaluations_per_epoch, self.patience) < 1:
+            raise ValueError("batch sizes, evaluations_per_epoch and patience must be at least 1.")

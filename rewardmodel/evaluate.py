@@ -1,0 +1,86 @@
+"""How good a reward model is on prompts it has not seen, and how good a ruler would be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rewardmodel.config import PLACKETT_LUCE
+from rewardmodel.data import Encoded
+from rewardmodel.losses import LossSum, pairwise_split_loss, plackett_luce_loss
+from rewardmodel.model import RewardModel
+from rewardmodel.stats.estimates import Estimate
+from rewardmodel.stats.intervals import clustered_share
+from rewardmodel.stats.pairs import preferences_of
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`loss` is the mean per ranking; `accuracy` the share of rightly ordered pairs, each prompt weighing the same."""
+
+    loss: float
+    accuracy: Estimate
+
+    def metrics(self) -> dict[str, float]:
+        """Under the names of the run's events. Without any pair there is no accuracy to report."""
+        values = {"eval/loss": self.loss}
+        parts = {"": self.accuracy.value, "_low": self.accuracy.low, "_high": self.accuracy.high}
+        return values | {f"eval/accuracy{name}": value for name, value in parts.items() if value is not None}
+
+
+def score_items(model: RewardModel, items: Sequence[Encoded]) -> list[Tensor]:
+    """Raw scores of each item's completions, on the CPU. All items go through the model sorted by length."""
+    with torch.no_grad():
+        scores = model.raw_scores([s for e in items for s in e.sequences]).cpu()
+    return list(torch.split(scores, [len(e.sequences) for e in items]))
+
+
+def ranking_loss(scores: Tensor, items: Sequence[Encoded], loss: str) -> LossSum:
+    """Loss of all rankings of `items`; scores: (items, most completions), columns beyond an item's are not read."""
+    labels = [(row, label) for row, encoded in enumerate(items) for label in encoded.item.labels]
+    rows = torch.tensor([row for row, _ in labels], dtype=torch.long, device=scores.device)
+    function = plackett_luce_loss if loss == PLACKETT_LUCE else pairwise_split_loss
+    return function(scores[rows], [label.tiers for _, label in labels], [label.weight for _, label in labels])
+
+
+def evaluate(model: RewardModel, items: Sequence[Encoded], loss: str = PLACKETT_LUCE) -> Evaluation:
+    """Loss and pair accuracy of the model on items, usually held out."""
+    scores = score_items(model, items)
+    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True)
+    return Evaluation(float(ranking_loss(padded, items, loss).mean), pair_accuracy(scores, items))
+
+
+def pair_accuracy(scores: Sequence[Tensor], items: Sequence[Encoded]) -> Estimate:
+    """Share of pairs that the scores order as the person did, with an interval that is clustered by prompt.
+
+    Ties of people are left out, ties of scores are half right. A prompt's share is the weighted mean over its pairs.
+    """
+    right: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    pairs: dict[str, int] = {}
+    for values, encoded in zip(scores, items, strict=True):
+        value, prompt = values.tolist(), encoded.item.prompt
+        for label in encoded.item.labels:
+            for chosen, rejected, mu, weight in preferences_of(label.tiers):
+                if mu == 0.5:
+                    continue
+                gap = value[chosen] - value[rejected]
+                right[prompt] = right.get(prompt, 0.0) + weight * label.weight * ((gap > 0) + (gap == 0) / 2)
+                weights[prompt] = weights.get(prompt, 0.0) + weight * label.weight
+                pairs[prompt] = pairs.get(prompt, 0) + 1
+    return clustered_share([right[p] / weights[p] for p in pairs], [pairs[p] for p in pairs])
+
+
+def length_accuracy(train: Sequence[Encoded], held_out: Sequence[Encoded]) -> Estimate:
+    """Accuracy of knowing nothing but lengths: longer or shorter wins, whichever holds more often in training."""
+    longer = pair_accuracy(_lengths(train), train)
+    sign = -1.0 if longer.value is not None and longer.value < 0.5 else 1.0
+    return pair_accuracy([sign * lengths for lengths in _lengths(held_out)], held_out)
+
+
+def _lengths(items: Sequence[Encoded]) -> list[Tensor]:
+    """Completions of one item share the prompt, so lengths of whole conversations compare as their own do."""
+    return [torch.tensor([float(len(s)) for s in encoded.sequences]) for encoded in items]

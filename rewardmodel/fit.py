@@ -1,0 +1,182 @@
+"""Training of a reward model. It knows nothing about run directories: whoever drives it writes events and checkpoints.
+
+    fit = Fit(model, train, held_out, config)
+    for progress in fit.run():          # one optimizer step each
+        ...                             # emit progress.metrics, save fit.state_dict() when due, or break
+    report = fit.finish()               # the best weights, normalised
+
+A fit that is loaded from `state_dict` goes on bit for bit (on a CPU): everything random is drawn from the seed and the
+epoch, and the state of torch's generator, which LoRA dropout draws from, is the driver's to restore.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardmodel.config import PLACKETT_LUCE, FitConfig
+from rewardmodel.data import DataError, Encoded, epoch_batches
+from rewardmodel.evaluate import evaluate, length_accuracy, ranking_loss, score_items
+from rewardmodel.losses import centering_loss, plackett_luce_choices
+from rewardmodel.model import RewardModel
+
+
+class FitError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one optimizer step gave; evaluation metrics are there after those steps that evaluate."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+class Fit:
+    """One training of `model` on `train`, watched on `held_out`."""
+
+    def __init__(
+        self, model: RewardModel, train: Sequence[Encoded], held_out: Sequence[Encoded], config: FitConfig
+    ) -> None:
+        if not train or not held_out:
+            raise DataError("A reward model needs rankings to train on and rankings to hold out.")
+        if config.loss == PLACKETT_LUCE:
+            for label in (label for e in (*train, *held_out) for label in e.item.labels):
+                plackett_luce_choices(label.tiers)  # a tie that is too large is said now, not in mid-training
+        self.model, self.train, self.held_out, self.config = model, train, held_out, config
+        self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
+        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.evaluate_every = max(1, self.steps_per_epoch // config.evaluations_per_epoch)
+        self.step = 0
+        self.best: dict[str, Any] = {}
+        self._stale = 0  # evaluations since the best one
+        self._learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._optimizer = self._make_optimizer()
+
+    def is_done(self) -> bool:
+        """At the last step, or held-out loss has not improved for `patience` evaluations."""
+        return self.step >= self.total_steps or self._stale >= self.config.patience
+
+    def run(self) -> Iterator[Progress]:
+        """Optimizer steps from here until `is_done`."""
+        while not self.is_done():
+            epoch, position = divmod(self.step, self.steps_per_epoch)
+            batches = epoch_batches(self.train, self.config.batch_size, self.config.seed, epoch)
+            for batch in batches[position : position + self.total_steps - self.step]:
+                yield self._advance(batch)
+                if self.is_done():
+                    return
+
+    def finish(self) -> dict[str, float]:
+        """Put the best weights back and normalise scores to mean 0, sd 1 on the training completions.
+
+        Returns the final metrics. Raises FitError when all completions score alike.
+        """
+        for name, value in self.best["weights"].items():
+            self._learning[name].data.copy_(value)
+        scores = torch.cat(score_items(self.model, self.train)).double()
+        mean, sd = scores.mean(), scores.std(correction=0)
+        if not bool(sd > 0) or not bool(torch.isfinite(sd)):
+            raise FitError("Every completion has the same score, so the reward model learned nothing to normalise.")
+        self.model.head.mean.copy_(mean)
+        self.model.head.sd.copy_(sd)
+        length = length_accuracy(self.train, self.held_out).value
+        extra = {} if length is None else {"eval/accuracy_length_only": length}
+        return {
+            **self.best["metrics"],
+            **extra,
+            "best_step": float(self.best["step"]),
+            "train_prompts": float(len({e.item.prompt for e in self.train})),
+            "eval_prompts": float(len({e.item.prompt for e in self.held_out})),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything to go on from here: tensors and plain values only."""
+        return {
+            "step": self.step,
+            "stale": self._stale,
+            "weights": self._weights(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self._stale, self.best = state["step"], state["stale"], state["best"]
+        for name, value in state["weights"].items():
+            self._learning[name].data.copy_(value)
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def _advance(self, batch: Sequence[Encoded]) -> Progress:
+        rates = self._set_learning_rates()
+        loss = self._backward(batch)
+        torch.nn.utils.clip_grad_norm_(self._learning.values(), self.config.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.step += 1
+        metrics = {"loss/train": loss, "learning_rate": rates}
+        if self.step % self.evaluate_every == 0 or self.step == self.total_steps:
+            metrics |= self._evaluate()
+        return Progress(self.step, metrics)
+
+    def _backward(self, batch: Sequence[Encoded]) -> float:
+        """Gradients of the batch's loss, gathered over micro-batches; returns the loss without the centering term.
+
+        The denominators are those of the whole batch, so the cut into micro-batches changes nothing.
+        """
+        rankings = sum(label.weight for encoded in batch for label in encoded.item.labels)
+        ordered = sorted(batch, key=lambda e: e.longest)
+        total = 0.0
+        self.model.train_dropout(True)
+        for start in range(0, len(ordered), self.config.micro_batch_size):
+            part = ordered[start : start + self.config.micro_batch_size]
+            flat = self.model.raw_scores([s for e in part for s in e.sequences])
+            counts = [len(e.sequences) for e in part]
+            scores = torch.nn.utils.rnn.pad_sequence(list(torch.split(flat, counts)), batch_first=True)
+            present = torch.arange(scores.shape[1]) < torch.tensor(counts)[:, None]
+            likelihood = ranking_loss(scores, part, self.config.loss).total / rankings
+            drift = centering_loss(scores, present.to(scores.device)).total / len(batch)
+            torch.autograd.backward(likelihood + self.config.centering * drift)
+            total += float(likelihood.detach())
+        self.model.train_dropout(False)
+        return total
+
+    def _evaluate(self) -> dict[str, float]:
+        metrics = evaluate(self.model, self.held_out, self.config.loss).metrics()
+        self._stale += 1
+        if not self.best or metrics["eval/loss"] < self.best["metrics"]["eval/loss"]:
+            self.best = {"step": self.step, "metrics": metrics, "weights": self._weights()}
+            self._stale = 0
+        return metrics
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().cpu().clone() for name, parameter in self._learning.items()}
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        head = set(map(id, self.model.head.parameters()))
+        body = [p for p in self._learning.values() if id(p) not in head]
+        matrices, vectors = [p for p in body if p.ndim > 1], [p for p in body if p.ndim <= 1]
+        config = self.config
+        groups = [
+            {"params": matrices, "peak": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": vectors, "peak": config.learning_rate, "weight_decay": 0.0},
+            {"params": list(self.model.head.parameters()), "peak": config.head_learning_rate, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+
+    def _set_learning_rates(self) -> float:
+        """Linear warm-up, then a cosine to a tenth; a function of the step alone. Returns the adapter's rate."""
+        warm = math.ceil(self.config.warmup * self.total_steps)
+        if self.step < warm:
+            factor = (self.step + 1) / warm
+        else:
+            done = (self.step - warm) / max(1, self.total_steps - warm)
+            factor = 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        return factor * self.config.learning_rate

@@ -1,0 +1,65 @@
+"""A reward run: `rewardmodel` trained on `data/rankings.jsonl` inside the run directory's protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+from rewardmodel.config import FitConfig
+from rewardmodel.data import DataError, encode_items, group_rows, split_items
+from rewardmodel.fit import Fit, FitError
+from rewardmodel.losses import TieTooLarge
+from rewardmodel.model import RewardModel, RewardModelError
+
+from . import artifacts
+from .config import RewardConfig
+from .data import read_rows
+from .lora import use_fast_forward
+from .session import EngineError, Session
+
+
+def run(session: Session) -> None:
+    """Train on the rankings and write a reward artifact."""
+    try:
+        _run(session, cast(RewardConfig, session.config))
+    except (DataError, FitError, RewardModelError, TieTooLarge) as error:
+        raise EngineError(str(error)) from error
+
+
+def _run(session: Session, config: RewardConfig) -> None:
+    session.stage("load", "Loading the base model and the rankings.")
+    fit = _prepare(session, config)
+    people, evaluated = (sum(len(e.item.labels) for e in part) for part in (fit.train, fit.held_out))
+    message = f"{people} rankings to learn from, {evaluated} held out, {fit.total_steps} steps."
+    session.stage("train", message, total_steps=fit.total_steps)
+    _, saved = session.resume()
+    if saved:
+        fit.load_state_dict(saved)
+    for progress in fit.run():
+        session.metrics(progress.step, progress.metrics)
+        session.end_step(progress.step, fit.state_dict)
+    ended = "" if fit.step == fit.total_steps else f"Held-out loss stopped falling after step {fit.best['step']}."
+    session.stage("finish", ended or "Normalising the scores.", total_steps=fit.step)
+    metrics = fit.finish()
+    session.metrics(fit.step, metrics)
+    artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fit.model.save)
+
+
+def _prepare(session: Session, config: RewardConfig) -> Fit:
+    items = group_rows(read_rows(session.rundir, "rankings.jsonl"))
+    train, held_out = split_items(items, config.eval_fraction, config.seed)
+    model = RewardModel.create(
+        config.base,
+        adapter=config.adapter,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        max_length=config.max_length,
+        seed=config.seed,
+        device=session.device,
+        dtype=session.dtype,
+    )
+    use_fast_forward(model.model)
+    names = {field.name for field in dataclasses.fields(FitConfig)}
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name in names}
+    return Fit(model, encode_items(train, model.encode), encode_items(held_out, model.encode), FitConfig(**settings))
