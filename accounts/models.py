@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 
@@ -22,6 +23,27 @@ class CampaignRole(models.TextChoices):
 
 class User(AbstractUser):
     role = models.CharField(max_length=12, choices=SiteRole, default=SiteRole.ANNOTATOR)
+
+    class Meta:
+        constraints = [
+            # People sign in with either, in any case; neither may be ambiguous.
+            models.UniqueConstraint(
+                Lower("username"), name="username_is_unique", violation_error_message="This user name is taken."
+            ),
+            models.UniqueConstraint(
+                Lower("email"),
+                condition=~Q(email=""),
+                name="email_is_unique",
+                violation_error_message="An account with this address exists.",
+            ),
+        ]
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:
+        """Permissions are the site role; the admin site asks here."""
+        return self.is_site_admin
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_site_admin
 
     @property
     def is_site_admin(self) -> bool:

@@ -1,3 +1,16 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from accounts import views
+
+urlpatterns = [
+    path("people/", views.people_list, name="people"),
+    path("people/invite", views.invitation_create, name="invitation_create"),
+    path("people/<int:user_id>/role", views.person_role, name="person_role"),
+    path("people/<int:user_id>/active", views.person_active, name="person_active"),
+    path("campaigns/<str:campaign_id>/invitations/", views.campaign_invitations, name="campaign_invitations"),
+    path("invitations/<int:invitation_id>/revoke", views.invitation_revoke, name="invitation_revoke"),
+    path("invite/<str:token>/", views.invitation_accept, name="invitation_accept"),
+    path("profile/", views.profile, name="profile"),
+    path("profile/tokens", views.token_create, name="token_create"),
+    path("profile/tokens/<int:token_id>/revoke", views.token_revoke, name="token_revoke"),
+]

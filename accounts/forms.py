@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.forms import LoginForm
+from django import forms
+from django.conf import settings
+from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
+from django.contrib.auth.validators import UnicodeUsernameValidator
+
+from accounts.models import ApiToken, CampaignRole, SiteRole, User
+from labeling.models import Campaign
+
+
+class SignInForm(LoginForm):
+    """allauth's, without the offer of a mail where no mail can be sent."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not settings.EMAIL_HOST:
+            self.fields["password"].help_text = ""
+
+
+class InviteForm(forms.Form):
+    """An admin invites to the site and, if wanted, to a campaign."""
+
+    role = forms.ChoiceField(choices=SiteRole.choices, initial=SiteRole.ANNOTATOR, label="Site role")
+    campaign = forms.ModelChoiceField(Campaign.objects.all(), required=False, empty_label="No campaign")
+    campaign_role = forms.ChoiceField(
+        choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label="Role in the campaign"
+    )
+    email = forms.EmailField(required=False, help_text="Optional; filled in for them. Nothing is sent.")
+    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label="Valid for (days)")
+
+
+class CampaignInviteForm(forms.Form):
+    """A manager invites to one campaign."""
+
+    campaign_role = forms.ChoiceField(
+        choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label="Role in the campaign"
+    )
+    email = forms.EmailField(required=False, help_text="Optional; filled in for them. Nothing is sent.")
+    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label="Valid for (days)")
+
+
+class AcceptForm(forms.Form):
+    """Somebody new takes up an invitation."""
+
+    username = forms.CharField(
+        max_length=150,
+        validators=[UnicodeUsernameValidator()],
+        help_text="Shown to the people who run the campaigns. Letters, digits and @ . + - _",
+        widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "autofocus": True}),
+    )
+    email = forms.EmailField(
+        required=False,
+        help_text="Optional. You can sign in with it, too.",
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+    password = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=password_validators_help_text_html(),
+        strip=False,
+    )
+
+    def clean_username(self) -> str:
+        username: str = User.normalize_username(self.cleaned_data["username"])
+        if User.objects.filter(username__iexact=username).exists():
+            raise forms.ValidationError("This user name is taken.")
+        return username
+
+    def clean_email(self) -> str:
+        email: str = self.cleaned_data["email"]
+        if email and User.objects.filter(email__iexact=email).exists():
+            raise forms.ValidationError("An account with this address exists. Sign in, then open the link again.")
+        return email
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if "password" in data:
+            person = User(username=data.get("username", ""), email=data.get("email", ""))
+            try:
+                validate_password(data["password"], person)
+            except forms.ValidationError as error:
+                self.add_error("password", error)
+        return data
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(choices=SiteRole.choices)
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(max_length=80, help_text="What it is for, e.g. “export script”.")
+    days = forms.IntegerField(min_value=1, max_value=365, initial=90, label="Valid for (days)")
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if ApiToken.objects.filter(user=self.user, name=name, revoked_at=None).exists():
+            raise forms.ValidationError("You have a token of this name. Revoke it or choose another name.")
+        return name

@@ -1,0 +1,205 @@
+"""Pages about people: who is here, invitations, one's own profile and API tokens."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth import login
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts import invitations, people, tokens
+from accounts.access import AuthenticatedRequest, public, signed_in, site_admin
+from accounts.forms import AcceptForm, CampaignInviteForm, InviteForm, RoleForm, TokenForm
+from accounts.models import ApiToken, CampaignRole, Invitation, SiteRole, User
+from labeling.access import campaign_role
+from labeling.models import Campaign
+
+BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
+
+
+@site_admin
+@require_safe
+def people_list(request: AuthenticatedRequest) -> HttpResponse:
+    """Everybody with an account, and the open invitations."""
+    return _people_page(request, InviteForm())
+
+
+@site_admin
+@require_POST
+@never_cache
+def invitation_create(request: AuthenticatedRequest) -> HttpResponse:
+    form = InviteForm(request.POST)
+    if not form.is_valid():
+        return _people_page(request, form, status=422)
+    _, token = invitations.create_invitation(request.user, **form.cleaned_data)
+    # Rendered rather than redirected to: the link is nowhere stored, so it can be shown now or never.
+    return _people_page(request, InviteForm(), link=_link(request, token))
+
+
+def _people_page(request: AuthenticatedRequest, form: InviteForm, *, link: str = "", status: int = 200) -> HttpResponse:
+    ctx = {
+        "people": User.objects.order_by("username"),
+        "roles": SiteRole.choices,
+        "invitations": _open_invitations().select_related("campaign", "created_by"),
+        "form": form,
+        "link": link,
+    }
+    return render(request, "accounts/people.html", ctx, status=status)
+
+
+@site_admin
+@require_POST
+def person_role(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
+    person = get_object_or_404(User, pk=user_id)
+    form = RoleForm(request.POST)
+    if form.is_valid():
+        try:
+            people.change_role(person, form.cleaned_data["role"])
+            messages.success(request, f"{person} is now {person.get_role_display().lower()}.")
+        except people.LastAdmin as error:
+            messages.error(request, str(error))
+    return redirect("people")
+
+
+@site_admin
+@require_POST
+def person_active(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
+    """Deactivate or reactivate: `active=1` or `active=0`."""
+    person = get_object_or_404(User, pk=user_id)
+    active = request.POST.get("active") == "1"
+    try:
+        people.set_active(person, active)
+        messages.success(request, f"{person} is {'active again' if active else 'deactivated'}.")
+    except people.LastAdmin as error:
+        messages.error(request, str(error))
+    return redirect("people")
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """A campaign's manager invites annotators, reviewers and managers to it."""
+    form, link, status = CampaignInviteForm(request.POST or None), "", 200
+    if request.method == "POST":
+        if form.is_valid():
+            _, token = invitations.create_invitation(request.user, campaign=campaign, **form.cleaned_data)
+            form, link = CampaignInviteForm(), _link(request, token)
+        else:
+            status = 422
+    ctx = {
+        "campaign": campaign,
+        "invitations": _open_invitations().filter(campaign=campaign).select_related("created_by"),
+        "form": form,
+        "link": link,
+    }
+    return render(request, "accounts/campaign_invitations.html", ctx, status=status)
+
+
+@signed_in
+@require_POST
+def invitation_revoke(request: AuthenticatedRequest, invitation_id: int) -> HttpResponse:
+    """By an admin, or by a manager of the campaign it invites to."""
+    managed = Campaign.objects.with_role(request.user, CampaignRole.MANAGER)
+    mine = Q() if request.user.is_site_admin else Q(campaign__in=managed)
+    invitation = get_object_or_404(Invitation.objects.filter(mine), pk=invitation_id)
+    invitations.revoke(invitation)
+    messages.success(request, "The invitation is revoked.")
+    if invitation.campaign is not None and not request.user.is_site_admin:
+        return redirect("campaign_invitations", invitation.campaign.public_id)
+    return redirect("people")
+
+
+@public
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
+    """Where an invitation link leads: make an account, or join with the one that is signed in."""
+    try:
+        invitation = invitations.find_usable(token)
+        if isinstance(request.user, User):
+            return _join(request, request.user, invitation, token)
+        return _make_account(request, invitation, token)
+    except invitations.InvitationUnusable:
+        return render(request, "accounts/invitation_unusable.html", status=404)
+
+
+def _join(request: HttpRequest, user: User, invitation: Invitation, token: str) -> HttpResponse:
+    error, status = "", 200
+    if request.method == "POST":
+        try:
+            accepted = invitations.accept_as(user, token)
+            messages.success(request, f"Welcome to {accepted.campaign}.")
+            return redirect("home")
+        except invitations.CannotJoin as refusal:
+            error, status = str(refusal), 409
+    ctx = {"invitation": invitation, "error": error}
+    return render(request, "accounts/invitation_join.html", ctx, status=status)
+
+
+def _make_account(request: HttpRequest, invitation: Invitation, token: str) -> HttpResponse:
+    form = AcceptForm(request.POST or None, initial={"email": invitation.email})
+    if request.method == "POST" and form.is_valid():
+        try:
+            user = invitations.accept_as_new_person(token, **form.cleaned_data)
+            login(request, user, BACKEND)
+            return redirect("home")
+        except invitations.CannotJoin as refusal:
+            form.add_error(None, str(refusal))
+    status = 422 if form.errors else 200
+    return render(request, "accounts/invitation_accept.html", {"invitation": invitation, "form": form}, status=status)
+
+
+@signed_in
+@require_safe
+def profile(request: AuthenticatedRequest) -> HttpResponse:
+    return _profile_page(request, TokenForm(request.user))
+
+
+@signed_in
+@require_POST
+@never_cache
+def token_create(request: AuthenticatedRequest) -> HttpResponse:
+    form = TokenForm(request.user, request.POST)
+    if not form.is_valid():
+        return _profile_page(request, form, status=422)
+    _, token = tokens.create_token(request.user, **form.cleaned_data)
+    return _profile_page(request, TokenForm(request.user), token=token)
+
+
+@signed_in
+@require_POST
+def token_revoke(request: AuthenticatedRequest, token_id: int) -> HttpResponse:
+    changed = ApiToken.objects.filter(user=request.user, pk=token_id, revoked_at=None).update(revoked_at=timezone.now())
+    if not changed:
+        raise Http404
+    messages.success(request, "The token is revoked.")
+    return redirect("profile")
+
+
+def _profile_page(
+    request: AuthenticatedRequest, form: TokenForm, *, token: str = "", status: int = 200
+) -> HttpResponse:
+    ctx = {
+        "memberships": request.user.memberships.select_related("campaign").order_by("campaign__name"),
+        "tokens": ApiToken.objects.filter(user=request.user, revoked_at=None).order_by("-pk"),
+        "form": form,
+        "new_token": token,
+        "now": timezone.now(),
+    }
+    return render(request, "accounts/profile.html", ctx, status=status)
+
+
+def _open_invitations() -> QuerySet[Invitation]:
+    return Invitation.objects.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()).order_by("-pk")
+
+
+def _link(request: HttpRequest, token: str) -> str:
+    return request.build_absolute_uri(reverse("invitation_accept", args=[token]))
