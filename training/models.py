@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 
 from accounts.ids import new_public_id
 from accounts.models import User
@@ -70,6 +71,10 @@ class TrainingRun(models.Model):
     snapshot = models.ForeignKey(DatasetSnapshot, null=True, on_delete=models.PROTECT, related_name="runs")
     base = models.ForeignKey("ModelArtifact", null=True, on_delete=models.PROTECT, related_name="runs_from")
     reward = models.ForeignKey("ModelArtifact", null=True, on_delete=models.PROTECT, related_name="runs_against")
+    data = models.JSONField(default=dict, help_text="What was taken from the campaign: see `training.selection`.")
+    made_campaign = models.ForeignKey(
+        Campaign, null=True, blank=True, on_delete=models.SET_NULL, related_name="made_by_runs"
+    )
     stage = models.CharField(max_length=60, blank=True)
     step = models.PositiveIntegerField(default=0)
     total_steps = models.PositiveIntegerField(default=0)
@@ -95,6 +100,14 @@ class TrainingRun(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("run_detail", args=[self.public_id])
+
+    @property
+    def topic(self) -> str:
+        """The push topic on which a change of this run is told."""
+        return f"run.{self.public_id}"
 
     @property
     def rundir(self) -> RunDir:
@@ -168,3 +181,6 @@ class ModelArtifact(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("model_detail", args=[self.public_id])

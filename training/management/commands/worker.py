@@ -1,0 +1,109 @@
+"""`manage.py worker`: take runs from the queue and supervise their engines.
+
+Each run that may go on at once has a lane, a Procrastinate worker of its own, so that a lane which lost PostgreSQL
+while its run went on does not keep the idle ones from connecting again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+import psycopg
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import InterfaceError, OperationalError
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.exceptions import ConnectorException
+
+from training import queue
+
+logger = logging.getLogger(__name__)
+
+UPKEEP_EVERY = 10.0  # seconds
+POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
+FIRST_DELAY, LAST_DELAY = 0.5, 10.0
+AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.OperationalError, OSError)
+
+
+class Command(BaseCommand):
+    help = "Fetch queued runs, start and supervise their engines."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=settings.WORKER_CONCURRENCY,
+            help="Runs supervised at once (default: WORKER_CONCURRENCY).",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        asyncio.run(work(max(options["concurrency"], 1)))
+
+
+async def work(concurrency: int) -> None:
+    """Work until SIGTERM or SIGINT; then engines save and stop, and their runs go back to the queue."""
+    tasks = [asyncio.create_task(lane(f"lane {number + 1}")) for number in range(concurrency)]
+    tasks.append(asyncio.create_task(upkeep()))
+
+    def shut_down() -> None:
+        logger.info("Shutting down: engines save their state, runs go back to the queue.")
+        queue.shutting_down.set()
+        for task in tasks:
+            task.cancel()  # a lane waits for its run
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, shut_down)
+    logger.info("The worker is ready, for %d runs at once.", concurrency)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def lane(name: str) -> None:
+    """One Procrastinate worker, started again whenever it lost the database."""
+    delay = FIRST_DELAY
+    clock = asyncio.get_running_loop().time
+    while True:
+        started = clock()
+        try:
+            await _fetch_and_work(name)
+        except AWAY as error:
+            logger.warning("%s lost the database (%s).", name, type(error).__name__)
+        except Exception:
+            logger.exception("%s failed; it starts again.", name)
+        if clock() - started > 2 * LAST_DELAY:
+            delay = FIRST_DELAY  # it had worked well
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, LAST_DELAY)
+
+
+async def upkeep() -> None:
+    """Find runs whose worker died, here or elsewhere."""
+    while True:
+        try:
+            await database_sync_to_async(queue.look_after_runs, thread_sensitive=False)()
+        except AWAY as error:
+            logger.warning("The upkeep waits for the database (%s).", type(error).__name__)
+        except Exception:
+            logger.exception("The upkeep failed.")
+        await asyncio.sleep(UPKEEP_EVERY)
+
+
+async def _fetch_and_work(name: str) -> None:
+    connector = app.connector
+    assert isinstance(connector, DjangoConnector)
+    # An app of its own: tasks keep enqueueing through Django's connection, and so in Django's transactions.
+    own_app = app.with_connector(await asyncio.to_thread(connector.get_worker_connector))
+    async with own_app.open_async():
+        await own_app.run_worker_async(
+            queues=[queue.RUNS],
+            name=name,
+            concurrency=1,
+            fetch_job_polling_interval=POLL_EVERY,
+            install_signal_handlers=False,
+            delete_jobs="always",  # the row of the run says how it went
+        )

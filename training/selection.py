@@ -1,0 +1,95 @@
+"""What a run takes from a campaign besides rankings: prompts to answer, and the best answers to imitate.
+
+The same campaign and options give the same rows in the same order, whatever order the database returns them in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from labeling.models import Campaign, Item
+from training.snapshots import SnapshotFilters, ranking_rows
+
+CHUNK = 500
+
+
+class NoPrompts(Exception):
+    """The campaign has nothing this kind of run could read; the message says what it needs."""
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Which prompts of a campaign, and how many of them PPO only evaluates on."""
+
+    limit: int = 0
+    """At most this many different prompts, drawn evenly; 0 takes all."""
+    eval_fraction: float = 0.0
+    """Share of the prompts marked `"split": "eval"`."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 0:
+            raise ValueError("limit must be a whole number, 0 for all prompts.")
+        if not isinstance(self.eval_fraction, int | float) or not 0 <= self.eval_fraction <= 0.9:
+            raise ValueError("eval_fraction must be a number from 0 to 0.9.")
+
+
+def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str, Any]]:
+    """Rows of `data/prompts.jsonl`: every different prompt once, in the order of import. Raises NoPrompts.
+
+    The draw and the held-out part go by the hash of the prompt, so a prompt does not change sides between runs.
+    """
+    digests: dict[str, int] = {}
+    for pk, messages in _prompts(campaign):
+        if messages:
+            digests.setdefault(_digest(messages), pk)
+    if not digests:
+        raise NoPrompts(
+            "This campaign has no prompts to answer: its items are whole conversations, or there are none yet."
+        )
+    drawn = sorted(digests.items())[: options.limit or None]
+    held_out = {pk for _, pk in drawn[: _held_out_count(len(drawn), options.eval_fraction)]}
+    chosen = {pk for _, pk in drawn}
+    items = Item.objects.filter(campaign=campaign).order_by("id").values_list("id", "public_id", "messages")
+    for pk, public_id, messages in items.iterator(chunk_size=CHUNK):
+        if pk in chosen:
+            split = {"split": "eval"} if pk in held_out else {}
+            yield {"id": public_id, "messages": messages, **split}
+
+
+def best_completion_rows(campaign: Campaign, filters: SnapshotFilters) -> Iterator[dict[str, Any]]:
+    """Rows of `data/sft.jsonl`: per item the completion that most people put first. Raises NoPrompts."""
+    found = False
+    for _, rows in groupby(ranking_rows(campaign, filters), key=lambda row: row["item"]):
+        votes: Counter[int] = Counter()
+        row: dict[str, Any] = {}
+        for row in rows:
+            if len(row["tiers"]) > 1:  # a single tier prefers nothing
+                votes.update(row["tiers"][0])
+        if votes:
+            found = True
+            best = min(votes, key=lambda index: (-votes[index], index))
+            yield {"messages": row["messages"] + row["completions"][best]}
+    if not found:
+        raise NoPrompts("This campaign has no accepted ranking that prefers one answer to another yet.")
+
+
+def _prompts(campaign: Campaign) -> Iterator[tuple[int, list[dict[str, str]]]]:
+    items = Item.objects.filter(campaign=campaign).order_by("id").values_list("id", "messages")
+    yield from items.iterator(chunk_size=CHUNK)
+
+
+def _digest(messages: list[dict[str, str]]) -> str:
+    return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
+
+
+def _held_out_count(prompts: int, fraction: float) -> int:
+    """At least one, at most all but one, when a share is asked for and there are two prompts."""
+    if not fraction or prompts < 2:
+        return 0
+    return min(max(round(prompts * fraction), 1), prompts - 1)

@@ -1,0 +1,128 @@
+"""Freeze a campaign's accepted rankings into a file named after its own SHA-256: same content, same file.
+
+Streamed: rankings are read in chunks and written line by line, so a million rankings need no more memory than a few
+hundred. Items and completions never change after import; the one query over rankings decides what is in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Prefetch
+
+from accounts.models import User
+from labeling.models import Campaign, Completion, Item, Ranking
+from training.models import DatasetSnapshot
+
+CHUNK = 500
+
+
+class NothingToFreeze(Exception):
+    """No accepted ranking fits the filters; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class SnapshotFilters:
+    """What goes into a snapshot. Empty fields filter nothing."""
+
+    origin: str = ""
+    """`person` or `imported`."""
+    labelers: tuple[str, ...] = ()
+    """Pseudonyms of the people whose rankings are taken."""
+
+    def __post_init__(self) -> None:
+        if self.origin and self.origin not in Ranking.Origin.values:
+            raise ValueError(f"origin must be {' or '.join(Ranking.Origin.values)}, not {self.origin!r}.")
+
+
+def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = None) -> DatasetSnapshot:
+    """Write the snapshot file (unless the same content exists) and its row. Raises NothingToFreeze."""
+    filters = filters or SnapshotFilters()
+    counts = Counts()
+    folder = Path(settings.SNAPSHOTS_DIR)
+    digest = hashlib.sha256()
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".freezing-")  # readable by the owner only
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for row in ranking_rows(campaign, filters):
+                counts.add(row)
+                line = json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+                digest.update(line)
+                file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        if not counts.rankings:
+            raise NothingToFreeze(
+                "This campaign has no accepted rankings that fit. Label some items, or import rankings, first."
+            )
+        os.replace(temporary, folder / f"{digest.hexdigest()}.jsonl")
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return DatasetSnapshot.objects.create(
+        campaign=campaign,
+        filters=asdict(filters),
+        counts=counts.as_dict(),
+        sha256=digest.hexdigest(),
+        created_by=by,
+    )
+
+
+def ranking_rows(campaign: Campaign, filters: SnapshotFilters) -> Iterator[dict[str, Any]]:
+    """Rows of `data/rankings.jsonl`, in the order in which the items came in and were ranked."""
+    rankings = Ranking.objects.accepted().filter(campaign=campaign)
+    if filters.origin:
+        rankings = rankings.filter(origin=filters.origin)
+    if filters.labelers:
+        rankings = rankings.filter(labeler__in=filters.labelers)
+    completions = Prefetch("item__completions", Completion.objects.only("item_id", "index", "messages"))
+    rankings = rankings.order_by("item_id", "id").select_related("item").prefetch_related(completions)
+    for ranking in rankings.iterator(chunk_size=CHUNK):
+        item: Item = ranking.item
+        yield {
+            "item": item.public_id,
+            "messages": item.messages,
+            "completions": [completion.messages for completion in item.completions.all()],
+            "tiers": ranking.tiers,
+            "labeler": ranking.labeler,
+            "weight": 1.0,
+        }
+
+
+class Counts:
+    """Counted while the rows stream by."""
+
+    def __init__(self) -> None:
+        self.rankings = self.pairs = self.ties = self.no_preference = 0
+        self.items: set[str] = set()
+        self.labelers: set[str] = set()
+
+    def add(self, row: dict[str, Any]) -> None:
+        sizes = [len(tier) for tier in row["tiers"]]
+        total = sum(sizes)
+        tied = sum(size * (size - 1) // 2 for size in sizes)
+        self.rankings += 1
+        self.ties += tied
+        self.pairs += total * (total - 1) // 2 - tied
+        self.no_preference += len(sizes) < 2
+        self.items.add(row["item"])
+        self.labelers.add(row["labeler"])
+
+    def as_dict(self) -> dict[str, int]:
+        """`pairs` are strict preferences, `ties` equal pairs, `no_preference` rankings with one tier only."""
+        return {
+            "rankings": self.rankings,
+            "items": len(self.items),
+            "labelers": len(self.labelers),
+            "pairs": self.pairs,
+            "ties": self.ties,
+            "no_preference": self.no_preference,
+        }
