@@ -42,7 +42,7 @@ class Answer(TypedDict):
     """What a person gives. `tiers` hold completion indices, best first."""
 
     tiers: Sequence[Sequence[int]]
-    flags: NotRequired[list[str]]
+    flags: NotRequired[Sequence[str]]
     rationale: NotRequired[str]
     active_ms: NotRequired[int]
 
@@ -149,7 +149,7 @@ def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranki
         user=user,
         tiers=ranking_tiers(answer["tiers"], campaign.protocol, len(lease.shown_order)),
         shown_order=lease.shown_order,
-        flags=checked_flags(answer.get("flags", [])),
+        flags=checked_flags(answer.get("flags", ())),
         rationale=checked_note(answer.get("rationale", "")),
         active_ms=max(0, min(answer.get("active_ms", 0), MAX_ACTIVE_MS)),
         protocol=campaign.protocol,

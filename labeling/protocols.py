@@ -85,7 +85,7 @@ def labels_of_tiers(tiers: Tiers, shown_order: Sequence[int]) -> list[list[str]]
 
 def checked_flags(flags: Any) -> list[str]:
     """The flags, each once and in the order of `FLAGS`."""
-    if not isinstance(flags, list) or not all(isinstance(flag, str) and flag in FLAGS for flag in flags):
+    if not isinstance(flags, (list, tuple)) or not all(isinstance(flag, str) and flag in FLAGS for flag in flags):
         raise InvalidRanking(f"Flags are a list of some of: {', '.join(FLAGS)}.")
     return [flag for flag in FLAGS if flag in flags]
 

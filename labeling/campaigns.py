@@ -1,0 +1,133 @@
+"""Campaigns: creating, changing, opening and closing, members.
+
+A draft is opened once it has items; open and paused turn into each other; closed can be opened again. Nothing turns
+back into a draft. People work only while a campaign is open.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection, transaction
+
+from accounts.models import CampaignRole, User
+from labeling.events import campaign_changed
+from labeling.models import Campaign, Membership, Slot
+
+TRANSITIONS = {
+    "draft": {"open", "closed"},
+    "open": {"paused", "closed"},
+    "paused": {"open", "closed"},
+    "closed": {"open"},
+}
+EDITABLE = ("name", "guidelines", "protocol", "overlap")
+
+
+class CampaignChangeRefused(Exception):
+    """The campaign cannot be changed like this; the message says why."""
+
+
+@transaction.atomic
+def create_campaign(
+    user: User, *, name: str, guidelines: str = "", protocol: str = "pair", overlap: int = 1
+) -> Campaign:
+    """A new draft, managed by `user`."""
+    campaign = Campaign.objects.create(
+        name=name, guidelines=guidelines, protocol=protocol, overlap=overlap, created_by=user
+    )
+    Membership.objects.create(campaign=campaign, user=user, role=CampaignRole.MANAGER)
+    return campaign
+
+
+@transaction.atomic
+def change_state(campaign: Campaign, state: str) -> Campaign:
+    """Open, pause or close. Asking for the state it has changes nothing. Raises CampaignChangeRefused."""
+    campaign = _locked(campaign)
+    if state == campaign.state:
+        return campaign
+    if state not in TRANSITIONS[campaign.state]:
+        raise CampaignChangeRefused(f"A campaign that is {campaign.state} cannot become {state}.")
+    if state == Campaign.State.OPEN and campaign.slot_count == 0:
+        raise CampaignChangeRefused("Import items first: there is nothing to compare yet.")
+    campaign.state = state
+    campaign.save(update_fields=["state"])
+    campaign_changed(campaign)
+    return campaign
+
+
+@transaction.atomic
+def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
+    """Change name, guidelines (a new version), overlap (slots follow) or, before any item, the protocol."""
+    campaign = _locked(campaign)
+    fields = [field for field in EDITABLE if field in changes and changes[field] != getattr(campaign, field)]
+    for field in fields:
+        setattr(campaign, field, changes[field])
+    if "protocol" in fields and campaign.items.exists():
+        raise CampaignChangeRefused("The protocol is fixed once items are imported.")
+    if "guidelines" in fields:
+        campaign.guidelines_version += 1
+    campaign.save(update_fields=[*fields, "guidelines_version"])
+    if "overlap" in fields:
+        _fit_slots(campaign)
+    campaign_changed(campaign)
+    return campaign
+
+
+def set_member(campaign: Campaign, user: User, role: str) -> Membership:
+    """Add a person, or change what they may do."""
+    return Membership.objects.update_or_create(campaign=campaign, user=user, defaults={"role": role})[0]
+
+
+def remove_member(campaign: Campaign, user: User) -> None:
+    """What they answered stays."""
+    Membership.objects.filter(campaign=campaign, user=user).delete()
+
+
+def _locked(campaign: Campaign) -> Campaign:
+    return Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+
+
+LOCK_SLOTS = """
+SELECT count(*) FROM (SELECT FROM labeling_slot WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased')
+                      ORDER BY id FOR UPDATE) locked
+"""
+# Done slots count first, then leased, then open, then void ones: what is beyond the overlap in this order is void.
+FIT_SLOTS = """
+WITH ranked AS (
+    SELECT id, row_number() OVER (
+        PARTITION BY item_id ORDER BY array_position(ARRAY['done', 'leased', 'open', 'void'], state::text), id) AS place
+    FROM labeling_slot WHERE campaign_id = %(campaign)s
+), lapsed AS (
+    INSERT INTO labeling_lapsedlease (lease, campaign_id, item_id, user_id, shown_order)
+    SELECT lease, campaign_id, item_id, user_id, shown_order FROM labeling_slot JOIN ranked USING (id)
+    WHERE place > %(overlap)s AND state = 'leased'
+)
+UPDATE labeling_slot slot
+SET state = CASE WHEN place > %(overlap)s THEN 'void' ELSE 'open' END,
+    user_id = NULL, lease = NULL, leased_at = NULL, expires_at = NULL, shown_order = '[]'
+FROM ranked
+WHERE ranked.id = slot.id AND state <> 'done' AND (state = 'void') = (place <= %(overlap)s)
+"""
+MISSING_SLOTS = """
+SELECT item.id, %(overlap)s - count(slot.id)
+FROM labeling_item item LEFT JOIN labeling_slot slot ON slot.item_id = item.id
+WHERE item.campaign_id = %(campaign)s GROUP BY item.id HAVING count(slot.id) < %(overlap)s
+"""
+
+
+def _fit_slots(campaign: Campaign) -> None:
+    """Give every item as many slots as the overlap, or as it has answers if these are more.
+
+    Slots are locked first, so no answer can fill a slot that is about to become void; an answer to a voided lease is
+    kept as an extra.
+    """
+    parameters = {"campaign": campaign.pk, "overlap": campaign.overlap}
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK_SLOTS, parameters)
+        cursor.execute(FIT_SLOTS, parameters)
+        missing = cursor.execute(MISSING_SLOTS, parameters).fetchall()
+    Slot.objects.bulk_create(
+        (Slot(campaign=campaign, item_id=item) for item, count in missing for _ in range(count)), batch_size=5000
+    )
+    campaign.slot_count = campaign.slots.exclude(state=Slot.State.VOID).count()
+    campaign.save(update_fields=["slot_count"])

@@ -1,0 +1,163 @@
+"""Files in: items with their completions and slots, imported rankings, and a report of every line refused.
+
+Good lines are kept in batches, each one transaction; an import that is cut off can be brought again, because an item is
+known by the hash of its prompt and completions and an imported ranking by its labeler and tiers. The campaign's row is
+locked during a batch, so imports and changes of the overlap come one after another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from accounts.models import User
+from labeling.events import campaign_changed
+from labeling.files import BadLine, read_lines
+from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot
+from labeling.rows import ParsedRow, parse_line, parse_row
+
+BATCH_ROWS, BATCH_CHARACTERS = 500, 8_000_000
+MAX_ERRORS = 1000  # kept of a report; all are counted
+UNNAMED = "imported:"  # labeler of rankings whose file names none
+
+
+class ImportFailed(Exception):
+    """Nothing can be imported; the message says why. Bad lines never raise, they are in the report."""
+
+
+def import_file(campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None) -> Import:
+    """Bring in JSON lines, plain or gzip. The report is a saved `Import`."""
+    return _import(campaign, _parsed_lines(file, campaign.protocol), name=name, user=user)
+
+
+def import_rows(campaign: Campaign, rows: Iterable[Any], *, name: str, user: User | None = None) -> Import:
+    """The same for rows that are objects already."""
+    return _import(campaign, _parsed_rows(rows, campaign.protocol), name=name, user=user)
+
+
+Parsed = Iterator[tuple[int, ParsedRow | BadLine]]
+
+
+def _parsed_lines(file: BinaryIO, protocol: str) -> Parsed:
+    for number, line in read_lines(file):
+        try:
+            yield number, line if isinstance(line, BadLine) else parse_line(line, protocol)
+        except BadLine as error:
+            yield number, error
+
+
+def _parsed_rows(rows: Iterable[Any], protocol: str) -> Parsed:
+    for number, row in enumerate(rows, 1):
+        try:
+            yield number, parse_row(row, protocol)
+        except BadLine as error:
+            yield number, error
+
+
+def _import(campaign: Campaign, parsed: Parsed, *, name: str, user: User | None) -> Import:
+    if campaign.state == Campaign.State.CLOSED:
+        raise ImportFailed("The campaign is closed.")
+    record = Import.objects.create(campaign=campaign, user=user, name=name.replace("\x00", "")[:255] or "unnamed")
+    batch: list[ParsedRow] = []
+    characters = 0
+    for number, row in parsed:
+        if isinstance(row, BadLine):
+            record.rejected += 1
+            if len(record.errors) < MAX_ERRORS:
+                record.errors.append({"line": number, "reason": str(row)})
+            continue
+        batch.append(row)
+        characters += _size(row)
+        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            _store(record, batch)
+            batch, characters = [], 0
+    if batch:
+        _store(record, batch)
+    record.finished_at = timezone.now()
+    record.save(update_fields=["rejected", "errors", "finished_at"])
+    return record
+
+
+def _size(row: ParsedRow) -> int:
+    conversations = [row.messages, *(completion.messages for completion in row.completions)]
+    return sum(len(message["content"]) for message in chain.from_iterable(conversations))
+
+
+@transaction.atomic
+def _store(record: Import, rows: list[ParsedRow]) -> None:
+    campaign = Campaign.objects.select_for_update(no_key=True).get(pk=record.campaign_id)
+    item_of = dict(
+        campaign.items.filter(content_hash__in={row.content_hash for row in rows}).values_list("content_hash", "pk")
+    )
+    known = set(item_of.values())
+    new: dict[str, int] = {}  # content hash -> the first row that has it
+    for index, row in enumerate(rows):
+        if row.content_hash not in item_of:
+            new.setdefault(row.content_hash, index)
+    items = _create_items(campaign, record, [rows[index] for index in new.values()])
+    item_of |= {item.content_hash: item.pk for item in items}
+    rankings = _new_rankings(campaign, record, rows, item_of, known)
+    Ranking.objects.bulk_create(rankings.values())
+
+    accepted = len(rankings.keys() | new.values())
+    record.accepted += accepted
+    record.duplicates += len(rows) - accepted
+    record.rankings += len(rankings)
+    record.save(update_fields=["accepted", "duplicates", "rankings"])
+    Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(items) * campaign.overlap)
+    campaign_changed(campaign)
+
+
+def _create_items(campaign: Campaign, record: Import, rows: list[ParsedRow]) -> list[Item]:
+    items = Item.objects.bulk_create(
+        Item(
+            campaign=campaign,
+            messages=row.messages,
+            content_hash=row.content_hash,
+            meta=row.meta,
+            source_import=record,
+        )
+        for row in rows
+    )
+    Completion.objects.bulk_create(
+        Completion(item=item, index=index, messages=new.messages, source=new.source, meta=new.meta)
+        for item, row in zip(items, rows, strict=True)
+        for index, new in enumerate(row.completions)
+    )
+    Slot.objects.bulk_create(Slot(campaign=campaign, item=item) for item in items for _ in range(campaign.overlap))
+    return items
+
+
+def _new_rankings(
+    campaign: Campaign, record: Import, rows: list[ParsedRow], item_of: dict[str, int], known: set[int]
+) -> dict[int, Ranking]:
+    """The rankings that are not there yet, by index of their row. Unnamed labelers of all files are one labeler."""
+    imported = Ranking.objects.filter(item__in=known, origin=Ranking.Origin.IMPORTED)
+    seen = {_key(*values) for values in imported.values_list("item_id", "labeler", "tiers")}
+    rankings: dict[int, Ranking] = {}
+    for index, row in enumerate(rows):
+        labeler = row.labeler or (UNNAMED + record.name)[:120]
+        item = item_of[row.content_hash]
+        if row.tiers is None or (key := _key(item, labeler, row.tiers)) in seen:
+            continue
+        seen.add(key)
+        rankings[index] = Ranking(
+            item_id=item,
+            campaign=campaign,
+            labeler=labeler,
+            origin=Ranking.Origin.IMPORTED,
+            tiers=row.tiers,
+            protocol=campaign.protocol,
+            guidelines_version=campaign.guidelines_version,
+        )
+    return rankings
+
+
+def _key(item: int, labeler: str, tiers: Any) -> tuple[int, str, str]:
+    return item, UNNAMED if labeler.startswith(UNNAMED) else labeler, json.dumps(tiers)

@@ -1,0 +1,257 @@
+r"""One line of an import file: which forms there are, and what each becomes. Pure: no files, no database.
+
+* `prompt` (text) or `messages`, with `completions`: texts, lists of messages, or objects with `text` or `messages`,
+  and `source`. In a conversation campaign the prompt may be missing; then each completion is a whole conversation.
+* `chosen` and `rejected`: conversations as text with "\n\nHuman: " and "\n\nAssistant: " turns (hh-rlhf) or as lists
+  of messages, or, beside a `prompt`, just the answers (TRL). This is an imported ranking.
+* `ranking` (or `tiers`): tiers of completion numbers, best first, or a flat list for a strict order; `labeler`.
+
+Whole conversations are split at the point where they part: what they share becomes the prompt, what differs the
+completions, so nothing is read twice and prompt plus completion is the conversation again. The order of `chosen` and
+`rejected` is replaced by the order of their hashes: the position of an answer must not tell which one is better.
+Of a message, `role` and `content` are kept. Every other key of a line or a completion goes into its `meta`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from labeling.files import BadLine
+from labeling.protocols import COMPLETIONS, ROLES, InvalidRanking, Message, Tiers, ranking_tiers
+
+MAX_DEPTH = 50
+MAX_SOURCE, MAX_LABELER = 200, 120  # characters, as in the database
+TURN = re.compile(r"\n\n(Human|Assistant):")
+TURN_ROLES = {"Human": "user", "Assistant": "assistant"}
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ParsedCompletion:
+    messages: list[Message]
+    source: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParsedRow:
+    messages: list[Message]
+    completions: list[ParsedCompletion]
+    tiers: Tiers | None
+    labeler: str
+    meta: dict[str, Any]
+    content_hash: str
+
+
+def parse_line(line: str, protocol: str) -> ParsedRow:
+    """Raises BadLine with the reason."""
+    try:
+        row = json.loads(line, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise BadLine(f"The line is nested more than {MAX_DEPTH} levels deep.") from None
+    except json.JSONDecodeError as error:
+        raise BadLine(f"The line is not valid JSON: {error.msg} (column {error.colno}).") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise BadLine(f"The line is not valid JSON: {error}") from None
+    return parse_row(row, protocol)
+
+
+def parse_row(row: Any, protocol: str) -> ParsedRow:
+    """Raises BadLine with the reason."""
+    if not isinstance(row, dict):
+        raise BadLine("The line is not a JSON object.")
+    _check_storable(row)
+    rest = dict(row)
+    tiers: Any = None
+    if "completions" in rest:
+        messages, completions = _listed(rest, protocol)
+        tiers = rest.pop("ranking", None) or rest.pop("tiers", None)
+    elif "chosen" in rest and "rejected" in rest:
+        messages, completions, tiers = _preference(rest)
+    else:
+        raise BadLine('A line needs "completions", or "chosen" and "rejected".')
+    labeler = rest.pop("labeler", "")
+    if not isinstance(labeler, str) or len(labeler) > MAX_LABELER:
+        raise BadLine(f'"labeler" must be a text of at most {MAX_LABELER} characters.')
+    _check_shape(messages, completions, protocol)
+    return ParsedRow(
+        messages=messages,
+        completions=completions,
+        tiers=None if tiers is None else _tiers(tiers, protocol, len(completions)),
+        labeler=labeler,
+        meta=_meta(rest),
+        content_hash=_digest([messages, [completion.messages for completion in completions]]),
+    )
+
+
+# --- Forms --------------------------------------------------------------------------------------------------------
+
+
+def _listed(row: dict[str, Any], protocol: str) -> tuple[list[Message], list[ParsedCompletion]]:
+    given = row.pop("completions")
+    if not isinstance(given, list):
+        raise BadLine('"completions" must be a list.')
+    completions = [_completion(value, f"Completion {n}") for n, value in enumerate(given, 1)]
+    if "messages" in row or "prompt" in row:
+        messages = _prompt(row)
+    elif protocol == "conversation":
+        messages = []
+    else:
+        raise BadLine('A line with "completions" needs a "prompt" or "messages".')
+    if not messages and completions:
+        shared, tails = _parted([completion.messages for completion in completions])
+        parted = zip(tails, completions, strict=True)
+        return shared, [ParsedCompletion(tail, old.source, old.meta) for tail, old in parted]
+    return messages, completions
+
+
+def _preference(row: dict[str, Any]) -> tuple[list[Message], list[ParsedCompletion], Tiers]:
+    answers = [_conversation(row.pop(key), f'"{key}"') for key in ("chosen", "rejected")]
+    if all(answer[0]["role"] == "assistant" for answer in answers) and ("messages" in row or "prompt" in row):
+        messages = _prompt(row)
+    else:
+        messages, answers = _parted(answers)
+    chosen_first = _digest(answers[0]) <= _digest(answers[1])
+    completions = [ParsedCompletion(answer) for answer in (answers if chosen_first else reversed(answers))]
+    return messages, completions, [[0], [1]] if chosen_first else [[1], [0]]
+
+
+def _prompt(row: dict[str, Any]) -> list[Message]:
+    key = "messages" if "messages" in row else "prompt"
+    value = row.pop(key)
+    if not isinstance(value, str):
+        return _messages(value, f'"{key}"')
+    if not value.startswith("\n\nHuman:"):
+        return [{"role": "user", "content": value}]
+    messages = _turns(value)
+    if messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
+        messages.pop()  # the cue for the answer, not an answer
+    return messages
+
+
+def _completion(value: Any, where: str) -> ParsedCompletion:
+    if not isinstance(value, dict):
+        return ParsedCompletion(_conversation(value, where))
+    rest = dict(value)
+    if "text" in rest:
+        messages = _conversation(rest.pop("text"), where)
+    elif "messages" in rest:
+        messages = _messages(rest.pop("messages"), where)
+    else:
+        raise BadLine(f'{where} needs a "text" or "messages".')
+    source = rest.pop("source", "")
+    if not isinstance(source, str) or len(source) > MAX_SOURCE:
+        raise BadLine(f"{where} has a source that is not a text of at most {MAX_SOURCE} characters.")
+    return ParsedCompletion(messages, source, _meta(rest))
+
+
+def _conversation(value: Any, where: str) -> list[Message]:
+    """Messages, hh-rlhf text, or the text of one answer."""
+    if not isinstance(value, str):
+        return _messages(value, where)
+    return _turns(value) if value.startswith("\n\nHuman:") else [{"role": "assistant", "content": value}]
+
+
+def _messages(value: Any, where: str) -> list[Message]:
+    if not isinstance(value, list) or not value:
+        raise BadLine(f"{where} must be a text or a list of messages.")
+    messages: list[Message] = []
+    for number, message in enumerate(value, 1):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise BadLine(f'{where}: message {number} needs a "role" and a text "content".')
+        if message.get("role") not in ROLES:
+            raise BadLine(
+                f"{where}: message {number} has the role {str(message.get('role'))[:40]!r}; "
+                f"roles are {', '.join(ROLES)}."
+            )
+        messages.append({"role": message["role"], "content": message["content"]})
+    return messages
+
+
+def _turns(text: str) -> list[Message]:
+    r"""hh-rlhf text. The one space behind the colon belongs to the form, everything else to the content."""
+    _, *parts = TURN.split(text)
+    return [
+        {"role": TURN_ROLES[name], "content": content.removeprefix(" ")}
+        for name, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _parted(conversations: list[list[Message]]) -> tuple[list[Message], list[list[Message]]]:
+    """What the conversations share from their beginning, and how each goes on (by one message at least)."""
+    shared = 0
+    while all(len(c) > shared + 1 and c[shared] == conversations[0][shared] for c in conversations):
+        shared += 1
+    return conversations[0][:shared], [conversation[shared:] for conversation in conversations]
+
+
+# --- Checks -------------------------------------------------------------------------------------------------------
+
+
+def _check_shape(messages: list[Message], completions: list[ParsedCompletion], protocol: str) -> None:
+    fewest, most = COMPLETIONS[protocol]
+    if not fewest <= len(completions) <= most:
+        wanted = str(fewest) if fewest == most else f"{fewest} to {most}"
+        raise BadLine(f"A {protocol} item has {wanted} completions, this line has {len(completions)}.")
+    if len({_digest(completion.messages) for completion in completions}) == 1:
+        raise BadLine("The completions are identical: there is nothing to compare.")
+    if protocol == "conversation":
+        return
+    if not any(message["content"].strip() for message in messages):
+        raise BadLine("The prompt is empty.")
+    if any(completion.messages[0]["role"] != "assistant" for completion in completions):
+        raise BadLine("The answers part at a message of the user; a conversation campaign can compare them.")
+
+
+def _tiers(value: Any, protocol: str, size: int) -> Tiers:
+    if isinstance(value, list) and all(isinstance(index, int) for index in value):
+        value = [[index] for index in value]
+    try:
+        return ranking_tiers(value, protocol, size)
+    except InvalidRanking as error:
+        raise BadLine(f"The ranking does not fit: {error}") from None
+
+
+def _check_storable(row: dict[str, Any]) -> None:
+    """PostgreSQL keeps no NUL characters and no broken Unicode, JSON no infinite numbers."""
+    level: list[Any] = [row]
+    for _ in range(MAX_DEPTH):
+        for value in level:
+            if isinstance(value, str):
+                if "\x00" in value:
+                    raise BadLine("The line contains a NUL character.")
+                if SURROGATE.search(value):
+                    raise BadLine("The line contains half of a surrogate pair (broken Unicode).")
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise BadLine("The line contains a number that is too large.")
+        level = [inner for value in level for inner in _inside(value)]
+        if not level:
+            return
+    raise BadLine(f"The line is nested more than {MAX_DEPTH} levels deep.")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
+
+
+def _meta(rest: dict[str, Any]) -> dict[str, Any]:
+    """The keys nobody asked for. A `meta` object, as our own export writes it, is taken up rather than nested."""
+    meta = rest.pop("meta", None)
+    if isinstance(meta, dict):
+        return rest | meta
+    return rest if meta is None else rest | {"meta": meta}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+
+def _refuse_constant(name: str) -> None:
+    raise json.JSONDecodeError(f"{name} is no JSON value", name, 0)
