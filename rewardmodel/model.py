@@ -27,6 +27,8 @@ from transformers.models.auto import modeling_auto
 
 from rewardmodel.tokens import Message, encode_scored, pad_id
 
+# Facts about the model beside the head's tensors, as one JSON text: safetensors writes several keys in any order.
+FACTS = "prefloop"
 HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "head.safetensors", "adapter_config.json", "adapter_model.safetensors"
 PADDED_TOKENS = 16384  # of one forward pass without gradients
 
@@ -84,6 +86,7 @@ class RewardModel(nn.Module):
         self.tokenizer, self.base, self.pooling, self.max_length = tokenizer, base, pooling, max_length
         plain = model.get_base_model() if isinstance(model, PeftModel) else model
         # The transformer without its language-modelling head: logits over a vocabulary would be wasted work.
+        # In a list, because a module registered twice would appear twice among the weights.
         self._trunk = [plain.get_decoder() if pooling == "last" else plain]
 
     @classmethod
@@ -157,8 +160,8 @@ class RewardModel(nn.Module):
         else:
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-        facts = {"max_length": str(self.max_length), "pooling": self.pooling}
-        _write(folder / HEAD, self.head.state_dict(), facts)
+        facts = {"max_length": self.max_length, "pooling": self.pooling}
+        _write(folder / HEAD, self.head.state_dict(), {FACTS: json.dumps(facts, sort_keys=True)})
 
     @property
     def trunk(self) -> Any:
@@ -181,16 +184,14 @@ class RewardModel(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Raw scores (rows,) of padded ids (rows, time); mask is True on tokens, padding may be on either side."""
         mask = mask.bool()
-        inputs: dict[str, Any] = {"input_ids": ids}
+        # Tokens first: positions then count from 0 in every architecture, whichever side the padding came on.
+        order = mask.int().argsort(dim=1, descending=True, stable=True)
+        ids, mask = ids.gather(1, order), mask.gather(1, order)
         if self.pooling == "mean":
-            inputs["attention_mask"] = mask.long()
-        else:
-            inputs["use_cache"] = False
-            # Attention is causal: what follows a token cannot change it, so padding on the right needs no mask.
-            if not bool(mask[:, 0].all()):
-                inputs["attention_mask"] = mask.long()
-                inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
-        return self.head.raw(pool(self.trunk(**inputs).last_hidden_state, mask, self.pooling))
+            states = self.trunk(input_ids=ids, attention_mask=mask.long())
+        else:  # causal attention: what follows a token cannot change it, so padding behind it needs no mask
+            states = self.trunk(input_ids=ids, use_cache=False)
+        return self.head.raw(pool(states.last_hidden_state, mask, self.pooling))
 
     def raw_scores(self, sequences: Sequence[Sequence[int]], padded_tokens: int = PADDED_TOKENS) -> Tensor:
         """Raw scores (sequences,) in the order given, with gradients where they are on.
@@ -291,11 +292,11 @@ def _context(model: Any, tokenizer: Any) -> int:
     return min(int(positions), int(tokenizer.model_max_length))
 
 
-def _read_head(folder: Path) -> tuple[RewardHead, dict[str, str]]:
+def _read_head(folder: Path) -> tuple[RewardHead, dict[str, Any]]:
     try:
         with safe_open(folder / HEAD, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-            facts = file.metadata() or {}
+            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
         head = RewardHead(tensors["weight"].shape[1])
         head.load_state_dict(tensors)
     except Exception as error:  # OSError for a missing file, the library's own type for a damaged one
