@@ -2,23 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.forms import LoginForm
 from django import forms
-from django.conf import settings
 from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
 from django.contrib.auth.validators import UnicodeUsernameValidator
 
 from accounts.models import ApiToken, CampaignRole, SiteRole, User
 from labeling.models import Campaign
-
-
-class SignInForm(LoginForm):
-    """allauth's, without the offer of a mail where no mail can be sent."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not settings.EMAIL_HOST:
-            self.fields["password"].help_text = ""
 
 
 class InviteForm(forms.Form):

@@ -13,6 +13,6 @@ urlpatterns = [
     path("api/", include("labeling.api_urls")),
     path("api/", include("training.api_urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("accounts.sign_in_urls")),
     path("admin/", admin.site.urls),
 ]
