@@ -1,0 +1,189 @@
+"""A reward run in its run directory: events, artifact, resume after a kill, errors a person can act on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rewardmodel.model import RewardModel
+from tests.rewardmodel.conftest import SHARED, save_bert, save_llama
+from tests.rewardmodel.worlds import planted_rows
+from training.engine.__main__ import main
+from training.engine.rundir import RunDir, read_events, write_atomic, write_jsonl
+
+SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "lora_rank": 4, "threads": 1, "checkpoint_every": 3, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _keep_signal_handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_llama(tmp_path_factory.mktemp("base")))
+
+
+def make_run(path: Path, rows: list[dict[str, Any]], **settings: Any) -> RunDir:
+    run = RunDir(path)
+    run.create()
+    write_atomic(run.config, json.dumps({"kind": "reward", "settings": SETTINGS | settings}))
+    run.write_manifest({"rankings.jsonl": write_jsonl(run.data / "rankings.jsonl", rows)})
+    return run
+
+
+def events_of(run: RunDir) -> list[dict[str, Any]]:
+    return read_events(run.events, 0)[0]
+
+
+def without_times(run: RunDir) -> list[dict[str, Any]]:
+    return [{k: v for k, v in event.items() if k != "time"} for event in events_of(run)]
+
+
+def artifact_of(run: RunDir) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.artifact.iterdir()}
+
+
+@pytest.mark.parametrize(("make_base", "rank"), [(save_llama, 4), (save_llama, 0), (save_bert, 4)])
+def test_a_run_writes_events_and_a_model_that_scores(tmp_path: Path, make_base: Any, rank: int) -> None:
+    base = str(make_base(tmp_path / "base"))
+    rate = 1e-2 if rank else 3e-3
+    run = make_run(tmp_path / "run", planted_rows(150, 4, 0), base=base, lora_rank=rank, learning_rate=rate, epochs=4)
+    assert main([str(run.path)]) == 0
+    events = events_of(run)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    stages = [event["stage"] for event in events if event["type"] == "stage"]
+    assert stages == ["load", "train", "finish"]
+    metrics = [event["metrics"] for event in events if event["type"] == "metrics"]
+    assert all({"loss/train", "learning_rate"} <= m.keys() for m in metrics[:-1])
+    evaluations = [m for m in metrics if "eval/loss" in m]
+    assert len(evaluations) >= 3
+    assert {"eval/accuracy", "eval/accuracy_low", "eval/accuracy_high"} <= evaluations[0].keys()
+    assert metrics[-1]["eval/accuracy"] > 0.85
+    status = run.read_status()
+    assert (status["state"], status["error"], status["step"]) == ("succeeded", None, status["total_steps"])
+    card = json.loads((run.artifact / "card.json").read_text())
+    assert (card["kind"], card["format"], card["base"]) == ("reward", "adapter" if rank else "model", base)
+    assert card["metrics"]["eval/accuracy"] == pytest.approx(metrics[-1]["eval/accuracy"], abs=1e-5)
+    model = RewardModel.load(run.artifact)
+    better, worse = model.score([[{"role": "assistant", "content": text}] for text in ("azzzb", "abcab")])
+    assert better > worse
+
+
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> None:
+    rows = planted_rows(80, 3, 1)
+    undisturbed = make_run(tmp_path / "a", rows, base=base, lora_dropout=0.1)
+    stopped = make_run(tmp_path / "b", rows, base=base, lora_dropout=0.1)
+    assert main([str(undisturbed.path)]) == 0
+    stopped.write_control(stop=True)
+    assert main([str(stopped.path)]) == 3
+    assert stopped.read_status()["state"] == "stopped" and stopped.read_status()["step"] == 1
+    assert main([str(stopped.path)]) == 3  # one step more, still asked to stop
+    stopped.control.unlink()
+    torch.manual_seed(123)  # what happened in the process before must not matter
+    assert main([str(stopped.path)]) == 0
+    assert artifact_of(stopped) == artifact_of(undisturbed)
+    assert without_times(stopped) == without_times(undisturbed)
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> None:
+    rows = planted_rows(80, 3, 1)
+    settings = {"base": base, "epochs": 30, "learning_rate": 1e-3}
+    undisturbed, killed = make_run(tmp_path / "a", rows, **settings), make_run(tmp_path / "b", rows, **settings)
+    process = subprocess.Popen([sys.executable, "-m", "training.engine", str(killed.path)])
+    deadline = time.monotonic() + 120
+    while len(read_events(killed.events, 0)[0]) < 20 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.artifact.exists() and list(killed.checkpoints.iterdir())
+    assert main([str(killed.path)]) == 0
+    assert main([str(undisturbed.path)]) == 0
+    assert artifact_of(killed) == artifact_of(undisturbed)
+    assert without_times(killed) == without_times(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "sentence"),
+    [
+        ([], {}, "There is no data to work on"),
+        (planted_rows(1, 3, 0), {}, "need two"),
+        ([planted_rows(1, 3, 0)[0] | {"tiers": [[0], [7]]}], {}, "Row 1 of the rankings cannot be used"),
+        (planted_rows(9, 3, 0), {"base": ""}, "No base model is given"),
+        (planted_rows(9, 3, 0), {"base": "/nowhere/model"}, "The base model /nowhere/model cannot be loaded"),
+        (planted_rows(9, 3, 0), {"adapter": "/nowhere/adapter"}, "does not fit the base model"),
+    ],
+)
+def test_a_run_that_cannot_work_says_why_in_one_sentence(
+    tmp_path: Path, base: str, rows: list[dict[str, Any]], settings: dict[str, Any], sentence: str
+) -> None:
+    run = make_run(tmp_path / "run", rows, **{"base": base, **settings})
+    assert main([str(run.path)]) == 1
+    status = run.read_status()
+    assert status["state"] == "failed"
+    assert sentence in status["error"] and "\n" not in status["error"]
+
+
+def real_rows(name: str, count: int) -> list[dict[str, Any]]:
+    path = SHARED / "data" / name
+    if not path.exists() or not (SHARED / "models" / "english-6m").exists():
+        pytest.skip("the real data and model are not in ../shared")
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for _, line in zip(range(count), file, strict=False)]
+
+
+def turns(text: str) -> list[dict[str, str]]:
+    parts = text.replace("\n\nAssistant: ", "\n\nHuman: \0").split("\n\nHuman: ")[1:]
+    return [{"role": "assistant" if p.startswith("\0") else "user", "content": p.removeprefix("\0")} for p in parts]
+
+
+def test_real_rankings_with_ties_train_a_real_model(tmp_path: Path) -> None:
+    rows = [
+        {
+            "item": str(number),
+            "messages": [{"role": "user", "content": row["prompt"]}],
+            "completions": [[{"role": "assistant", "content": c["text"]}] for c in row["completions"]],
+            "tiers": row["ranking"],
+            "labeler": "judge",
+            "weight": 1.0,
+        }
+        for number, row in enumerate(real_rows("alpaca_eval_rankings.jsonl", 10))
+    ]
+    assert_trains(tmp_path, rows)
+
+
+def test_real_pairs_of_conversations_train_a_real_model(tmp_path: Path) -> None:
+    rows = [
+        {
+            "item": str(number),
+            "messages": [],
+            "completions": [turns(row["chosen"]), turns(row["rejected"])],
+            "tiers": [[0], [1]],
+            "labeler": "person",
+            "weight": 1.0,
+        }
+        for number, row in enumerate(real_rows("hh_harmless_pairs.jsonl", 24))
+    ]
+    assert_trains(tmp_path, rows)
+
+
+def assert_trains(path: Path, rows: list[dict[str, Any]]) -> None:
+    model = str(SHARED / "models" / "english-6m")
+    run = make_run(path / "run", rows, base=model, epochs=3, batch_size=4, max_length=96, learning_rate=1e-3)
+    assert main([str(run.path)]) == 0
+    losses = [e["metrics"]["loss/train"] for e in events_of(run) if "loss/train" in e.get("metrics", {})]
+    third = len(losses) // 3
+    assert sum(losses[-third:]) < sum(losses[:third])
+    scores = RewardModel.load(run.artifact).score([row["messages"] + row["completions"][0] for row in rows])
+    assert all(abs(score) < 10 for score in scores) and len(set(scores)) > 1
