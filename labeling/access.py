@@ -22,7 +22,9 @@ REPORT_ROLES = (CampaignRole.REVIEWER, CampaignRole.MANAGER)
 
 def get_campaign(user: User, public_id: str, *roles: CampaignRole) -> Campaign:
     """The campaign, if `user` holds one of `roles` in it. Raises Http404."""
-    campaign = Campaign.objects.with_role(user, *(roles or ANY_ROLE)).filter(public_id=public_id).first()
+    campaigns = Campaign.objects.with_role(user, *(roles or ANY_ROLE)).filter(public_id=public_id)
+    # PostgreSQL refuses a NUL in a text with an error; an id never has one.
+    campaign = campaigns.first() if public_id.isalnum() else None
     if campaign is None:
         raise Http404
     return campaign

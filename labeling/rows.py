@@ -3,7 +3,7 @@ r"""One line of an import file: which forms there are, and what each becomes. Pu
 * `prompt` (text) or `messages`, with `completions`: texts, lists of messages, or objects with `text` or `messages`,
   and `source`. In a conversation campaign the prompt may be missing; then each completion is a whole conversation.
 * `chosen` and `rejected`: conversations as text with "\n\nHuman: " and "\n\nAssistant: " turns (hh-rlhf) or as lists
-  of messages, or, beside a `prompt`, just the answers (TRL). This is an imported ranking.
+  of messages, or, beside a `prompt`, just the answers (TRL). This is an imported ranking; with `mu` 0.5 it is a tie.
 * `ranking` (or `tiers`): tiers of completion numbers, best first, or a flat list for a strict order; `labeler`.
 
 Whole conversations are split at the point where they part: what they share becomes the prompt, what differs the
@@ -116,6 +116,8 @@ def _preference(row: dict[str, Any]) -> tuple[list[Message], list[ParsedCompleti
         messages = _prompt(row)
     else:
         messages, answers = _parted(answers)
+    if row.pop("mu", 1) == 0.5:
+        return messages, [ParsedCompletion(answer) for answer in answers], [[0, 1]]
     chosen_first = _digest(answers[0]) <= _digest(answers[1])
     completions = [ParsedCompletion(answer) for answer in (answers if chosen_first else reversed(answers))]
     return messages, completions, [[0], [1]] if chosen_first else [[1], [0]]

@@ -63,7 +63,7 @@ def test_the_place_of_the_chosen_answer_tells_nothing():
         row = parse_row({"prompt": "Q", "chosen": f"good {n}", "rejected": f"bad {n}"}, "pair")
         swapped = parse_row({"prompt": "Q", "chosen": f"bad {n}", "rejected": f"good {n}"}, "pair")
         assert row.content_hash == swapped.content_hash
-        assert row.tiers == [tier for tier in reversed(swapped.tiers or [])]
+        assert row.tiers == list(reversed(swapped.tiers or []))
         assert row.completions[row.tiers[0][0]].messages == [said(f"good {n}")]
         first += row.tiers == [[0], [1]]
     assert 60 < first < 140

@@ -37,8 +37,8 @@ class Command(BaseCommand):
                     record = import_file(campaign, opened, name=Path(file).name)
         except (OSError, ImportFailed) as error:
             raise CommandError(f"{file}: {error}") from None
-        for error in record.errors:
-            self.stderr.write(f"{file}, line {error['line']}: {error['reason']}")
+        for refused in record.errors:
+            self.stderr.write(f"{file}, line {refused['line']}: {refused['reason']}")
         self.stdout.write(
             f"{file}: {record.accepted} lines accepted, {record.duplicates} known already, "
             f"{record.rejected} refused; {record.rankings} rankings."

@@ -1,0 +1,159 @@
+"""The shapes of the labeling API, in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.models import CampaignRole
+from labeling.assignment import Progress, Task
+from labeling.models import Campaign, Import, Membership
+from labeling.protocols import FLAGS, MAX_RATIONALE, ROLES, SKIP_REASONS
+
+
+class CampaignSerializer(serializers.ModelSerializer[Campaign]):
+    """Used for output, for creating, and (partial) for changing."""
+
+    id = serializers.CharField(source="public_id", read_only=True)
+    guidelines = serializers.CharField(required=False, allow_blank=True, max_length=50_000, trim_whitespace=False)
+
+    class Meta:
+        model = Campaign
+        fields = ["id", "name", "guidelines", "guidelines_version", "protocol", "overlap", "state", "created_at"]
+        read_only_fields = ["guidelines_version", "state", "created_at"]
+
+
+class ProgressSerializer(serializers.Serializer[Progress]):
+    done = serializers.IntegerField(help_text="Answers given, of those wanted.")
+    total = serializers.IntegerField(help_text="Answers wanted: items times overlap.")
+    mine = serializers.IntegerField(help_text="Answers given by you.")
+
+
+class CampaignDetailSerializer(CampaignSerializer):
+    progress = ProgressSerializer(read_only=True)
+
+    class Meta(CampaignSerializer.Meta):
+        fields = [*CampaignSerializer.Meta.fields, "progress"]
+
+
+class StateSerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(choices=["open", "paused", "closed"])
+
+
+class MemberSerializer(serializers.ModelSerializer[Membership]):
+    username = serializers.CharField(source="user.username", max_length=150)
+    role = serializers.ChoiceField(choices=CampaignRole.choices, default=CampaignRole.ANNOTATOR)
+
+    class Meta:
+        model = Membership
+        fields = ["username", "role"]
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    file = serializers.FileField(help_text="JSON lines, plain or gzip.", allow_empty_file=True)
+    name = serializers.CharField(required=False, max_length=255, help_text="Instead of the file's own name.")
+
+
+class LineErrorSerializer(serializers.Serializer[Any]):
+    line = serializers.IntegerField()
+    reason = serializers.CharField()
+
+
+class ImportSerializer(serializers.ModelSerializer[Import]):
+    errors = LineErrorSerializer(many=True, help_text="The first thousand refused lines.")  # type: ignore[assignment]
+
+    class Meta:
+        model = Import
+        fields = ["id", "name", "accepted", "duplicates", "rejected", "rankings", "errors", "finished_at"]
+
+
+class MessageSerializer(serializers.Serializer[Any]):
+    role = serializers.ChoiceField(choices=ROLES)
+    content = serializers.CharField()
+
+
+class ShownCompletionSerializer(serializers.Serializer[Any]):
+    label = serializers.CharField(help_text="A, B, ... in the order in which you see them.")  # type: ignore[assignment]
+    messages = MessageSerializer(many=True)
+
+
+class TaskSerializer(serializers.Serializer[Task]):
+    lease = serializers.UUIDField()
+    expires_at = serializers.DateTimeField()
+    item = serializers.CharField()
+    protocol = serializers.ChoiceField(choices=Campaign.Protocol.choices)
+    messages = MessageSerializer(many=True)
+    completions = ShownCompletionSerializer(many=True)
+
+
+class NextSerializer(serializers.Serializer[Any]):
+    """A task, or the reason why there is none."""
+
+    task = TaskSerializer(allow_null=True)
+    why = serializers.CharField(required=False)
+    progress = ProgressSerializer()
+
+
+class SubmitSerializer(serializers.Serializer[Any]):
+    tiers = serializers.ListField(
+        child=serializers.ListField(child=serializers.CharField(max_length=1)),
+        help_text="Labels, best first; equal ones share a tier; leave out what you did not rank.",
+    )
+    flags = serializers.ListField(child=serializers.ChoiceField(choices=list(FLAGS.items())), default=list)
+    rationale = serializers.CharField(default="", allow_blank=True, max_length=MAX_RATIONALE, trim_whitespace=False)
+    active_ms = serializers.IntegerField(default=0, min_value=0, max_value=2**31 - 1)
+    next = serializers.BooleanField(default=False, help_text="Return the next task in the same response.")
+
+
+class SubmittedSerializer(serializers.Serializer[Any]):
+    """With `next`, also what `next` returns."""
+
+    ranking = serializers.CharField()
+    late = serializers.BooleanField(help_text="The lease had passed on; kept as an extra answer.")
+    task = TaskSerializer(allow_null=True, required=False)
+    why = serializers.CharField(required=False)
+    progress = ProgressSerializer(required=False)
+
+
+class SkipSerializer(serializers.Serializer[Any]):
+    reason = serializers.ChoiceField(choices=list(SKIP_REASONS.items()))
+    note = serializers.CharField(default="", allow_blank=True, max_length=MAX_RATIONALE)
+    next = serializers.BooleanField(default=False, help_text="Return the next task in the same response.")
+
+
+class HeartbeatSerializer(serializers.Serializer[Any]):
+    expires_at = serializers.DateTimeField()
+
+
+class EstimateSerializer(serializers.Serializer[Any]):
+    """A number, or the reason why there is none. `low` and `high` bound a 95 % interval where one was made."""
+
+    value = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    count = serializers.FloatField()
+    reason = serializers.CharField(allow_blank=True)
+
+
+class ContributionSerializer(serializers.Serializer[Any]):
+    username = serializers.CharField()
+    labeler = serializers.CharField(help_text="Pseudonym, as in exports.")
+    done = serializers.IntegerField()
+    extra = serializers.IntegerField()
+    skipped = serializers.IntegerField()
+    median_seconds = serializers.FloatField(allow_null=True)
+    last_at = serializers.DateTimeField(allow_null=True)
+
+
+class ReportSerializer(serializers.Serializer[Any]):
+    progress = ProgressSerializer()
+    people = ContributionSerializer(many=True)
+    agreement = EstimateSerializer()
+    alpha = EstimateSerializer()
+    rankings = serializers.IntegerField(help_text="Rankings that agreement was computed from.")
+    partial = serializers.BooleanField(help_text="There are more rankings than that.")  # type: ignore[assignment]
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    detail = serializers.CharField()
