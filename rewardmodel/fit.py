@@ -25,6 +25,8 @@ from rewardmodel.evaluate import evaluate, length_accuracy, ranking_loss, score_
 from rewardmodel.losses import centering_loss, plackett_luce_choices
 from rewardmodel.model import RewardModel
 
+LENGTH_ONLY = "eval/accuracy_length_only"
+
 
 class FitError(RuntimeError):
     """Training cannot go on; the message says why and what to change."""
@@ -87,7 +89,7 @@ class Fit:
         self.model.head.mean.copy_(mean)
         self.model.head.sd.copy_(sd)
         length = length_accuracy(self.train, self.held_out).value
-        extra = {} if length is None else {"eval/accuracy_length_only": length}
+        extra = {} if length is None else {LENGTH_ONLY: length}
         return {
             **self.best["metrics"],
             **extra,

@@ -7,7 +7,7 @@ from typing import cast
 
 from rewardmodel.config import FitConfig
 from rewardmodel.data import DataError, encode_items, group_rows, split_items
-from rewardmodel.fit import Fit, FitError
+from rewardmodel.fit import LENGTH_ONLY, Fit, FitError
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel, RewardModelError
 
@@ -40,8 +40,9 @@ def _run(session: Session, config: RewardConfig) -> None:
         session.end_step(progress.step, fit.state_dict)
     ended = "" if fit.step == fit.total_steps else f"Held-out loss stopped falling after step {fit.best['step']}."
     session.stage("finish", ended or "Normalising the scores.", total_steps=fit.step)
-    metrics = fit.finish()
-    session.metrics(fit.step, metrics)
+    metrics = fit.finish()  # of the kept evaluation: they belong to the artifact, not behind the last step's point
+    if LENGTH_ONLY in metrics:
+        session.metrics(fit.step, {LENGTH_ONLY: metrics[LENGTH_ONLY]})
     artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fit.model.save)
 
 
