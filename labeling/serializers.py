@@ -38,7 +38,7 @@ class CampaignDetailSerializer(CampaignSerializer):
 
 
 class StateSerializer(serializers.Serializer[Any]):
-    state = serializers.ChoiceField(choices=["open", "paused", "closed"])
+    state = serializers.ChoiceField(choices=Campaign.State.choices)
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
