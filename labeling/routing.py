@@ -1,3 +1,5 @@
-from django.urls import URLPattern
+from django.urls import path
 
-websocket_urlpatterns: list[URLPattern] = []
+from labeling.consumers import CampaignConsumer
+
+websocket_urlpatterns = [path("ws/campaigns/<str:campaign_id>/", CampaignConsumer.as_asgi())]

@@ -1,3 +1,40 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from labeling import views_campaigns, views_items, views_label
+
+urlpatterns = [
+    path("campaigns/", views_campaigns.campaign_list, name="campaign_list"),
+    path("campaigns/new", views_campaigns.campaign_new, name="campaign_new"),
+    path("campaigns/guidelines-preview", views_campaigns.guidelines_preview, name="campaign_guidelines_preview"),
+    path("campaigns/<str:campaign_id>/", views_campaigns.campaign_detail, name="campaign_detail"),
+    path("campaigns/<str:campaign_id>/live", views_campaigns.campaign_live, name="campaign_live"),
+    path("campaigns/<str:campaign_id>/agreement", views_campaigns.campaign_agreement, name="campaign_agreement"),
+    path("campaigns/<str:campaign_id>/settings", views_campaigns.campaign_settings, name="campaign_settings"),
+    path("campaigns/<str:campaign_id>/state", views_campaigns.campaign_state, name="campaign_state"),
+    path("campaigns/<str:campaign_id>/members", views_campaigns.campaign_members, name="campaign_members"),
+    path(
+        "campaigns/<str:campaign_id>/members/<int:user_id>/role",
+        views_campaigns.member_role,
+        name="campaign_member_role",
+    ),
+    path(
+        "campaigns/<str:campaign_id>/members/<int:user_id>/remove",
+        views_campaigns.member_remove,
+        name="campaign_member_remove",
+    ),
+    path("campaigns/<str:campaign_id>/import", views_items.campaign_import, name="campaign_import"),
+    path("campaigns/<str:campaign_id>/imports/<int:import_id>/", views_items.import_report, name="import_report"),
+    path("campaigns/<str:campaign_id>/items/", views_items.campaign_items, name="campaign_items"),
+    path("campaigns/<str:campaign_id>/items/<str:item_id>/", views_items.campaign_item, name="campaign_item"),
+    path("campaigns/<str:campaign_id>/label/", views_label.label, name="label"),
+    path("campaigns/<str:campaign_id>/label/next", views_label.label_next, name="label_next"),
+    path("campaigns/<str:campaign_id>/label/undo", views_label.label_undo, name="label_undo"),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/submit", views_label.label_submit, name="label_submit"),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/skip", views_label.label_skip, name="label_skip"),
+    path(
+        "campaigns/<str:campaign_id>/label/<uuid:lease_id>/heartbeat",
+        views_label.label_heartbeat,
+        name="label_heartbeat",
+    ),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/release", views_label.label_release, name="label_release"),
+]

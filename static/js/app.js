@@ -1,3 +1,5 @@
+import { toast } from "./toast.js";
+
 // Small behaviours every page shares. Pages work without it.
 
 // One menu open at a time; Escape and a click elsewhere close it.
@@ -14,16 +16,21 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// The token of the cookie is always the current one: signing in again in another tab changes it, and a page that was
+// open before would be refused with the one it was made with.
+document.addEventListener("htmx:configRequest", (event) => {
+  const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+  if (!token) return;
+  event.detail.headers["X-CSRFToken"] = token;
+  event.detail.parameters.delete?.("csrfmiddlewaretoken");
+});
+// Signed out meanwhile: the answer is the sign-in page, which must not replace what was entered.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!new URL(event.detail.xhr.responseURL || location.href).pathname.startsWith("/accounts/login")) return;
+  event.detail.shouldSwap = false;
+  toast("You are signed out. Sign in in another tab, then do this again: what you entered is still here.");
+});
 // A request that failed without a page of its own says so, in words.
-export function toast(text, kind = "error") {
-  const area = document.getElementById("toast");
-  const note = document.createElement("p");
-  note.className = `notice ${kind}`;
-  note.setAttribute("role", "alert");
-  note.textContent = text;
-  area.replaceChildren(note);
-  setTimeout(() => note.remove(), 8000);
-}
 document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Your work is still on this page; try again."));
 document.addEventListener("htmx:responseError", (event) => {
   const status = event.detail.xhr.status;

@@ -1,0 +1,66 @@
+"""Forms of the campaign pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from accounts.models import CampaignRole, User
+from labeling.models import Campaign
+
+MAX_GUIDELINES = 50_000
+MAX_UPLOAD = 1024 * 1024 * 1024
+
+
+class CampaignForm(forms.ModelForm):
+    """Create or change a campaign. The protocol is fixed once there are items."""
+
+    guidelines = forms.CharField(
+        required=False,
+        max_length=MAX_GUIDELINES,
+        help_text="Markdown. Annotators can open it beside every item.",
+        widget=forms.Textarea(attrs={"rows": 12}),
+    )
+
+    class Meta:
+        model = Campaign
+        fields = ["name", "protocol", "overlap", "guidelines"]
+        widgets = {"protocol": forms.RadioSelect}
+        help_texts = {"overlap": "How many people answer each item. More than one shows how far they agree."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk and self.instance.items.exists():
+            self.fields["protocol"].disabled = True
+
+
+class ImportForm(forms.Form):
+    file = forms.FileField(
+        label="File",
+        help_text="JSON lines, plain or gzip.",
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.gz,application/x-ndjson,application/gzip"}),
+    )
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file.size > MAX_UPLOAD:
+            raise forms.ValidationError("This file is larger than 1 GiB. Use `manage.py import_items` on the server.")
+        return file
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(choices=CampaignRole.choices)
+
+
+class MemberForm(RoleForm):
+    """Add somebody who has an account."""
+
+    username = forms.CharField(max_length=150, label="User name")
+    field_order = ["username", "role"]
+
+    def clean_username(self) -> User:
+        person = User.objects.filter(username=self.cleaned_data["username"], is_active=True).first()
+        if person is None:
+            raise forms.ValidationError("Nobody here has this user name. Invite them with a link instead.")
+        return person

@@ -1,0 +1,124 @@
+"""What a campaign compares: bringing files in, looking at items and at what people answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import Count, Prefetch, Q
+from django.db.models.fields.json import KeyTextTransform, KeyTransform
+from django.db.models.functions import Left
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts.access import AuthenticatedRequest
+from accounts.models import CampaignRole
+from labeling.access import REPORT_ROLES, campaign_role
+from labeling.forms import ImportForm
+from labeling.importing import ImportFailed, import_file
+from labeling.models import Campaign, Item, Ranking
+from labeling.protocols import FLAGS, LABELS, labels_of_tiers
+from labeling.screen import shared_turns
+from labeling.views_campaigns import campaign_context
+
+PAGE_SIZE = 50
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_http_methods(["GET", "HEAD", "POST"])
+def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    form = ImportForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        file = form.cleaned_data["file"]
+        try:
+            record = import_file(campaign, file, name=file.name, user=request.user)
+            return redirect("import_report", campaign.public_id, record.pk)
+        except ImportFailed as failure:
+            form.add_error("file", str(failure))
+    context = campaign_context(request, campaign, "import") | {
+        "form": form,
+        "imports": campaign.imports.order_by("-pk"),
+    }
+    return render(request, "labeling/campaign_import.html", context, status=422 if form.errors else 200)
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_safe
+def import_report(request: AuthenticatedRequest, campaign: Campaign, import_id: int) -> HttpResponse:
+    record = get_object_or_404(campaign.imports, pk=import_id)
+    context = campaign_context(request, campaign, "import") | {"record": record}
+    return render(request, "labeling/import_report.html", context)
+
+
+@campaign_role(*REPORT_ROLES)
+@require_safe
+def campaign_items(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """Newest last, a page at a time by key: page 1,000 costs as much as page 1."""
+    after = request.GET.get("after", "")
+    last_turn = KeyTextTransform("content", KeyTransform(-1, "messages"))
+    items = campaign.items.order_by("pk").annotate(title=Left(last_turn, 400)).only("public_id")
+    if after.isascii() and after.isdigit() and len(after) < 19:
+        items = items.filter(pk__gt=int(after))
+    page = list(items[: PAGE_SIZE + 1])
+    more = len(page) > PAGE_SIZE
+    page = page[:PAGE_SIZE]
+    context = campaign_context(request, campaign, "items") | {
+        "rows": _with_counts(page),
+        "after": after,
+        "next": page[-1].pk if more else None,
+    }
+    return render(request, "labeling/campaign_items.html", context)
+
+
+def _with_counts(page: Sequence[Item]) -> list[tuple[Item, int, int]]:
+    """Items with their numbers of completions and of answers, counted for the items of this page only."""
+    items = Item.objects.filter(pk__in=[item.pk for item in page])
+    accepted = Q(rankings__status=Ranking.Status.ACCEPTED)
+    sizes = dict(items.values_list("pk").annotate(n=Count("completions")))
+    answers = dict(items.values_list("pk").annotate(n=Count("rankings", filter=accepted)))
+    return [(item, sizes[item.pk], answers[item.pk]) for item in page]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranking as a reviewer reads it."""
+
+    ranking: Ranking
+    order: list[list[str]]
+    unranked: list[str]
+    flags: list[str]
+
+
+@campaign_role(*REPORT_ROLES)
+@require_safe
+def campaign_item(request: AuthenticatedRequest, campaign: Campaign, item_id: str) -> HttpResponse:
+    """One item with its completions in file order, their sources, and everybody's answers."""
+    accepted = Ranking.objects.accepted().select_related("user").order_by("pk")
+    found = campaign.items.prefetch_related("completions", Prefetch("rankings", accepted))
+    item = get_object_or_404(found, public_id=item_id)
+    completions = list(item.completions.all())
+    shared = shared_turns([completion.messages for completion in completions])
+    labels = LABELS[: len(completions)]
+    context = campaign_context(request, campaign, "items") | {
+        "item": item,
+        "context_turns": [*item.messages, *completions[0].messages[:shared]],
+        "completions": [
+            (label, completion, completion.messages[shared:])
+            for label, completion in zip(labels, completions, strict=True)
+        ],
+        "answers": [_answer(ranking, labels) for ranking in item.rankings.all()],
+        "skips": item.skips.select_related("user").order_by("pk"),
+    }
+    return render(request, "labeling/campaign_item.html", context)
+
+
+def _answer(ranking: Ranking, labels: str) -> Answer:
+    order = labels_of_tiers(ranking.tiers, range(len(labels)))
+    ranked = {label for tier in order for label in tier}
+    return Answer(
+        ranking=ranking,
+        order=order,
+        unranked=[label for label in labels if label not in ranked],
+        flags=[FLAGS.get(flag, flag) for flag in ranking.flags],
+    )

@@ -1,0 +1,194 @@
+"""The annotator's screen. Every step is a POST of a plain form; htmx gets the changed parts of the same page."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import reswap, retarget
+
+from accounts.access import AuthenticatedRequest
+from labeling.access import LABELING_ROLES, campaign_role, get_lease
+from labeling.annotation import CannotUndo, submit_and_claim, undo_last
+from labeling.assignment import (
+    LeaseLost,
+    Task,
+    claim_next,
+    current_task,
+    heartbeat,
+    progress,
+    release,
+    skip,
+    why_empty,
+)
+from labeling.models import Campaign, LapsedLease, Slot
+from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, tiers_of_labels
+from labeling.screen import Entered, read_form, screen_of
+
+PAGE = "labeling/label.html"
+
+
+@campaign_role(*LABELING_ROLES)
+@never_cache
+@require_safe
+def label(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """What the person holds at this moment; taking something new is a POST."""
+    return _page(request, campaign, current_task(request.user, campaign), asked="empty" in request.GET)
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
+def label_next(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    return _moved_on(request, campaign, claim_next(request.user, campaign, now=timezone.now()))
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
+def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+    lease = _own_lease(request, campaign, lease_id)
+    entered = Entered()
+    try:
+        entered = read_form(request.POST, len(lease.shown_order))
+        _check_partial(entered, len(lease.shown_order))
+        ranking, task = submit_and_claim(
+            request.user,
+            lease,
+            tiers=tiers_of_labels(entered.order, lease.shown_order),
+            flags=entered.flags,
+            rationale=entered.rationale,
+            active_ms=entered.active_ms,
+            now=timezone.now(),
+        )
+    except InvalidRanking as problem:
+        return _refused(request, campaign, str(problem), entered, lease_id, status=422)
+    except LeaseLost as problem:
+        return _refused(request, campaign, str(problem), entered, lease_id, status=409)
+    kept = "Kept as an extra answer: the item had all it needs." if ranking.late else "Saved."
+    return _moved_on(request, campaign, task, f"{kept} {in_words(entered.order)}", can_undo=True)
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
+def label_skip(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+    lease = _own_lease(request, campaign, lease_id)
+    try:
+        skip(request.user, lease, reason=request.POST.get("reason", ""), note=request.POST.get("note", ""))
+    except InvalidRanking:
+        return _refused(request, campaign, "Choose a reason to skip this item.", Entered(), lease_id, status=422)
+    except LeaseLost as problem:
+        return _refused(request, campaign, str(problem), Entered(), lease_id, status=409)
+    task = claim_next(request.user, campaign, now=timezone.now())
+    return _moved_on(request, campaign, task, "Skipped. Others will get this item.")
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
+def label_undo(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    try:
+        task = undo_last(request.user, campaign, now=timezone.now())
+    except CannotUndo as problem:
+        return _refused(request, campaign, str(problem), Entered(), None, status=409)
+    return _moved_on(request, campaign, task, "Your last answer was taken back. Answer it again.")
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
+def label_heartbeat(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+    """Sent by a page that is looked at, so that its item stays with the person."""
+    try:
+        heartbeat(request.user, _own_lease(request, campaign, lease_id), now=timezone.now())
+    except LeaseLost:
+        return HttpResponse(status=409)
+    return HttpResponse(status=204)
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
+def label_release(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+    """Sent by a page that is left."""
+    release(request.user, _own_lease(request, campaign, lease_id))
+    return HttpResponse(status=204)
+
+
+def in_words(order: list[list[str]]) -> str:
+    """`B > A = C`"""
+    return " > ".join(" = ".join(tier) for tier in order)
+
+
+def _own_lease(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> Slot | LapsedLease:
+    lease = get_lease(request.user, lease_id)
+    if lease.campaign_id != campaign.pk:
+        raise Http404
+    return lease
+
+
+def _check_partial(entered: Entered, size: int) -> None:
+    missing = entered.missing(size)
+    if missing and len(missing) <= size - 2 and not entered.partial:
+        raise InvalidRanking(f"{', '.join(missing)}: no rank yet. Rank them, or tick that you leave them unranked.")
+
+
+def _moved_on(
+    request: AuthenticatedRequest, campaign: Campaign, task: Task | None, said: str = "", can_undo: bool = False
+) -> HttpResponse:
+    """After a step: the parts that changed for htmx, else a redirect to the page."""
+    if request.htmx:
+        context = _context(request, campaign, task, asked=True) | {"said": said, "can_undo": can_undo}
+        return render(request, f"{PAGE}#moved_on", context)
+    if said:
+        messages.success(request, said)
+    response = redirect("label", campaign.public_id)
+    if task is None:
+        response["Location"] += "?empty"
+    return response
+
+
+def _refused(
+    request: AuthenticatedRequest,
+    campaign: Campaign,
+    problem: str,
+    entered: Entered,
+    lease_id: UUID | None,
+    *,
+    status: int,
+) -> HttpResponse:
+    """Say what is wrong and keep what was entered: htmx leaves the form as it is, a plain page repeats it."""
+    if request.htmx:
+        response = render(request, f"{PAGE}#problem", {"problem": problem, "status": status}, status=status)
+        return reswap(retarget(response, "#task-problem"), "innerHTML")
+    task = current_task(request.user, campaign)
+    same = task is not None and task.lease == lease_id
+    context = _context(request, campaign, task, entered if same else None, asked=False)
+    lost = None if same or not (entered.ranks or entered.rationale) else in_words(entered.order)
+    context |= {"problem": problem, "status": status, "lost": lost, "entered": entered}
+    return render(request, PAGE, context, status=status)
+
+
+def _page(request: AuthenticatedRequest, campaign: Campaign, task: Task | None, *, asked: bool) -> HttpResponse:
+    return render(request, PAGE, _context(request, campaign, task, asked=asked))
+
+
+def _context(
+    request: AuthenticatedRequest,
+    campaign: Campaign,
+    task: Task | None,
+    entered: Entered | None = None,
+    *,
+    asked: bool,
+) -> dict[str, Any]:
+    why = why_empty(request.user, campaign, now=timezone.now()) if task is None and asked else ""
+    return {
+        "campaign": campaign,
+        "progress": progress(request.user, campaign),
+        "screen": screen_of(task, entered) if task else None,
+        "why": why,
+        "flags": FLAGS,
+        "skip_reasons": SKIP_REASONS,
+        "labels": LABELS,
+    }
