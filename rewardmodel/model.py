@@ -69,8 +69,8 @@ def pool(hidden: Tensor, mask: Tensor, how: str = "last") -> Tensor:
     hidden: (rows, time, hidden); mask: (rows, time), True where there is a token, padded on either side.
     """
     if how == "mean":
-        weight = mask.to(hidden.dtype)[..., None]
-        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+        weight = mask[..., None].float()  # a long sum in bfloat16 would lose the small terms
+        return (hidden.float() * weight).sum(1) / weight.sum(1).clamp(min=1)
     last = (mask.long() * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from rewardmodel.model import RewardModel
 from tests.rewardmodel.conftest import SHARED, save_bert, save_llama
 from tests.rewardmodel.worlds import planted_rows
 from training.engine.__main__ import main
+from training.engine.models import RoleModel
+from training.engine.reward_sources import AdapterReward
 from training.engine.rundir import RunDir, read_events, write_atomic, write_jsonl
 
 SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "lora_rank": 4, "threads": 1, "checkpoint_every": 3, "device": "cpu"}
@@ -81,6 +84,24 @@ def test_a_run_writes_events_and_a_model_that_scores(tmp_path: Path, make_base: 
     model = RewardModel.load(run.artifact)
     better, worse = model.score([[{"role": "assistant", "content": text}] for text in ("azzzb", "abcab")])
     assert better > worse
+
+
+def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str) -> None:
+    """The engine's own roles, fast layers and head on one shared base, against the library's plain path."""
+    rows = planted_rows(40, 3, 0)
+    run = make_run(tmp_path / "run", rows, base=base, epochs=4)
+    assert main([str(run.path)]) == 0
+    model = RewardModel.load(run.artifact)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(base)
+    roles = RoleModel(plain, transformers.AutoTokenizer.from_pretrained(base), base)
+    source = AdapterReward(roles, str(run.artifact), base)
+    roles.use("reward")
+    talks = [row["messages"] + completion for row in rows for completion in row["completions"]]
+    with torch.no_grad():
+        states = [roles.hidden(torch.tensor([model.encode(talk)]))[0, -1] for talk in talks]
+        scores = source.head(torch.stack(states)).tolist()
+    assert scores == pytest.approx(model.score(talks), abs=1e-5)
+    assert max(scores) - min(scores) > 1
 
 
 def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> None:
