@@ -82,5 +82,6 @@ def length_accuracy(train: Sequence[Encoded], held_out: Sequence[Encoded]) -> Es
 
 
 def _lengths(items: Sequence[Encoded]) -> list[Tensor]:
-    """Completions of one item share the prompt, so lengths of whole conversations compare as their own do."""
-    return [torch.tensor([float(len(s)) for s in encoded.sequences]) for encoded in items]
+    """Characters of each completion; tokens would hide what was cut off."""
+    completions = ([sum(len(m["content"]) for m in c) for c in encoded.item.completions] for encoded in items)
+    return [torch.tensor(lengths, dtype=torch.float64) for lengths in completions]

@@ -173,7 +173,8 @@ def test_centering_keeps_scores_near_zero(llama: Path) -> None:
 
 
 def encoded(lengths: list[int], tiers: tuple[tuple[int, ...], ...], prompt: str = "p", weight: float = 1.0) -> Encoded:
-    item = Item("x", (), (), (Label(tiers, "", weight),), prompt)
+    completions = tuple(({"role": "assistant", "content": "x" * n},) for n in lengths)
+    item = Item("x", (), completions, (Label(tiers, "", weight),), prompt)
     return Encoded(item, tuple([0] * n for n in lengths))
 
 
