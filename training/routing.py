@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-websocket_urlpatterns: list[URLPattern] = []
+from training.consumers import RunConsumer, RunListConsumer
+
+websocket_urlpatterns = [
+    path("ws/runs/", RunListConsumer.as_asgi()),
+    path("ws/runs/<str:run_id>/", RunConsumer.as_asgi()),
+]

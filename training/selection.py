@@ -17,6 +17,8 @@ from labeling.models import Campaign, Item
 from training.snapshots import SnapshotFilters, ranking_rows
 
 CHUNK = 500
+HELD_OUT = 0.1
+"""Share of the prompts that PPO only evaluates on, unless somebody chooses another."""
 
 
 class NoPrompts(Exception):

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from accounts.models import User
+from labeling.models import Campaign, Item
+from tests.training.conftest import rank
+from training.selection import NoPrompts, PromptOptions, best_completion_rows, prompt_rows
+from training.snapshots import NothingToFreeze, SnapshotFilters, freeze
+
+pytestmark = pytest.mark.django_db
+
+
+def rows_of(snapshot) -> list[dict]:
+    return [json.loads(line) for line in snapshot.path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_same_content_gives_the_same_hash_and_file(labeled: Campaign, researcher: User) -> None:
+    first, second = freeze(labeled, by=researcher), freeze(labeled, by=researcher)
+    assert first.path == second.path
+    assert hashlib.sha256(first.path.read_bytes()).hexdigest() == first.sha256 == second.sha256
+    assert first.path.stat().st_mode & 0o077 == 0
+    rank(labeled.items.first(), [[1], [0]], labeler="bob")
+    assert freeze(labeled, by=researcher).sha256 != first.sha256
+    assert hashlib.sha256(first.path.read_bytes()).hexdigest() == first.sha256
+
+
+def test_ties_partial_orders_and_labelers_reach_the_file_and_the_counts(labeled: Campaign, researcher: User) -> None:
+    item = labeled.items.first()
+    rank(item, [[1], [0]], labeler="bob")
+    rank(item, [[0, 1]], labeler="cleo")
+    rank(item, [[1]], labeler="dora")
+    withdrawn = rank(item, [[1], [0]], labeler="emil")
+    withdrawn.status = "withdrawn"
+    withdrawn.save(update_fields=["status"])
+    snapshot = freeze(labeled, by=researcher)
+    assert snapshot.counts == {
+        "rankings": 19,
+        "items": 16,
+        "labelers": 4,
+        "pairs": 17,
+        "ties": 1,
+        "no_preference": 2,
+    }
+    first = [row for row in rows_of(snapshot) if row["item"] == item.public_id]
+    assert [(row["labeler"], row["tiers"]) for row in first] == [
+        ("ann", [[0], [1]]),
+        ("bob", [[1], [0]]),
+        ("cleo", [[0, 1]]),
+        ("dora", [[1]]),
+    ]
+    assert first[0]["messages"] == item.messages
+    assert first[0]["completions"] == [completion.messages for completion in item.completions.all()]
+    assert first[0]["weight"] == 1.0
+
+
+def test_filters_choose_origin_and_labelers(labeled: Campaign, researcher: User) -> None:
+    rank(labeled.items.first(), [[1], [0]], labeler="bob", user=researcher)
+    people = freeze(labeled, by=researcher, filters=SnapshotFilters(origin="person"))
+    assert (people.counts["rankings"], people.filters["origin"]) == (1, "person")
+    ann = freeze(labeled, by=researcher, filters=SnapshotFilters(labelers=("ann",)))
+    assert ann.counts["rankings"] == 16
+    with pytest.raises(NothingToFreeze, match="Label some items"):
+        freeze(labeled, by=researcher, filters=SnapshotFilters(labelers=("nobody",)))
+    with pytest.raises(ValueError, match="origin must be"):
+        SnapshotFilters(origin="machine")
+
+
+def test_a_snapshot_holds_rankings_of_its_own_campaign_only(
+    labeled: Campaign, foreign_campaign: Campaign, researcher: User
+) -> None:
+    other = Item.objects.create(campaign=foreign_campaign, messages=[], content_hash="x")
+    rank(other, [[0], [1]])
+    assert freeze(labeled, by=researcher).counts["rankings"] == 16
+
+
+def test_prompts_come_once_each_and_keep_their_side(labeled: Campaign) -> None:
+    double = labeled.items.first()
+    Item.objects.create(campaign=labeled, messages=double.messages, content_hash="again")
+    rows = list(prompt_rows(labeled, PromptOptions(eval_fraction=0.25)))
+    assert len({json.dumps(row["messages"]) for row in rows}) == len(rows) == 16
+    held_out = {row["id"] for row in rows if row.get("split") == "eval"}
+    assert len(held_out) == 4
+    again = list(prompt_rows(labeled, PromptOptions(eval_fraction=0.25)))
+    assert again == rows
+    fewer = list(prompt_rows(labeled, PromptOptions(limit=5)))
+    assert len(fewer) == 5 and held_out <= {row["id"] for row in fewer}  # the same draw decides both
+
+
+def test_a_campaign_of_whole_conversations_has_no_prompts(campaign: Campaign) -> None:
+    Item.objects.create(campaign=campaign, messages=[], content_hash="x")
+    with pytest.raises(NoPrompts, match="whole conversations"):
+        list(prompt_rows(campaign, PromptOptions()))
+
+
+def test_the_best_completion_is_the_one_most_people_put_first(labeled: Campaign) -> None:
+    first, second, third = labeled.items.order_by("id")[:3]
+    rank(first, [[1], [0]], labeler="bob")
+    rank(first, [[1], [0]], labeler="cleo")
+    rank(second, [[0, 1]], labeler="bob")  # no preference, no vote
+    third.rankings.update(status="withdrawn")
+    rows = list(best_completion_rows(labeled, SnapshotFilters()))
+    assert len(rows) == 15
+    assert rows[0]["messages"] == first.messages + [{"role": "assistant", "content": "No."}]
+    assert rows[1]["messages"][-1]["content"].startswith("I am sorry")

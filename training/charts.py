@@ -1,0 +1,93 @@
+"""Which curves a run page draws, and their points, thinned for long runs without losing rare metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from training.models import TrainingRun
+
+POINTS = 600
+"""Most points per curve: about what a wide screen can tell apart."""
+
+# Averages per bucket of steps and per metric, so a metric that is reported every tenth step keeps its own points.
+SERIES = """
+SELECT metric.key, max(event.step), avg(metric.value::float8)
+FROM training_runevent event, jsonb_each_text(event.payload -> 'metrics') metric
+WHERE event.run_id = %(run)s AND event.type = 'metrics' AND event.seq <= %(last)s AND metric.value IS NOT NULL
+GROUP BY metric.key, event.step / %(width)s
+ORDER BY metric.key, 2
+"""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: its metrics share an axis. `band` is the pair of metrics between which the area is shaded."""
+
+    slug: str
+    title: str
+    about: str
+    metrics: tuple[str, ...]
+    band: tuple[str, str] | None = None
+
+
+SCORE = Chart(
+    "score",
+    "Score",
+    "What the reward model gives the answers; its training data have mean 0 and standard deviation 1.",
+    ("objective/scores", "eval/scores", "eval/reference_scores"),
+)
+KL = Chart("kl", "KL", "How far the policy has moved from the reference, in nats per answer.", ("objective/kl",))
+REWARD = Chart("reward", "Reward", "Score minus the KL penalty: what PPO maximises.", ("objective/rlhf_reward",))
+POLICY_LOSS = Chart("policy-loss", "Policy loss", "Clipped PPO loss per token.", ("loss/policy",))
+VALUE_LOSS = Chart("value-loss", "Value loss", "Error of the predicted returns.", ("loss/value",))
+ENTROPY = Chart("entropy", "Entropy", "Uncertainty of the policy per token, in nats.", ("policy/entropy",))
+LENGTH = Chart("length", "Length", "Tokens per answer.", ("objective/length",))
+ENDED = Chart("ended", "Ended by itself", "Share of the answers that end before the limit.", ("objective/ended",))
+CLIPPED = Chart(
+    "clipped",
+    "Clipped and moved",
+    "Share of clipped ratios, and KL of one update.",
+    ("policy/clipfrac", "policy/approxkl"),
+)
+COEFFICIENT = Chart("kl-coef", "KL coefficient", "Weight of the KL penalty.", ("objective/kl_coef",))
+SPEED = Chart("speed", "Tokens per second", "Generated and learned from.", ("perf/tokens_per_second",))
+LOSS = Chart("loss", "Loss", "On the training batches and on the held-out prompts.", ("loss/train", "eval/loss"))
+ACCURACY = Chart(
+    "accuracy",
+    "Held-out accuracy",
+    "Share of held-out preferences the model agrees with; the band is the 95 % interval.",
+    ("eval/accuracy",),
+    ("eval/accuracy_low", "eval/accuracy_high"),
+)
+RATE = Chart("learning-rate", "Learning rate", "As scheduled.", ("learning_rate",))
+
+CHARTS: dict[str, tuple[Chart, ...]] = {
+    "ppo": (SCORE, KL, REWARD, LENGTH, ENTROPY, POLICY_LOSS, VALUE_LOSS, ENDED, CLIPPED, COEFFICIENT, SPEED),
+    "reward": (LOSS, ACCURACY, RATE, SPEED),
+    "sft": (LOSS, RATE, SPEED),
+    "sampling": (ENDED, SPEED),
+}
+
+
+def series(run: TrainingRun) -> dict[str, Any]:
+    """Points of every metric up to event `last`: {"last": seq, "series": {metric: [[steps], [values]]}}."""
+    width = max(1, -(-max(run.step, run.total_steps) // POINTS))
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(SERIES, {"run": run.pk, "last": run.last_seq, "width": width})
+        for metric, step, value in cursor.fetchall():
+            steps, values = found.setdefault(metric, ([], []))
+            steps.append(step)
+            values.append(value)
+    return {"last": run.last_seq, "series": found}
+
+
+def charts_of(run: TrainingRun) -> list[dict[str, Any]]:
+    """The charts of a run page, as its script reads them."""
+    return [
+        {"slug": c.slug, "title": c.title, "about": c.about, "metrics": c.metrics, "band": c.band or ()}
+        for c in CHARTS[run.kind]
+    ]

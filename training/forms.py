@@ -1,0 +1,221 @@
+"""Forms to start a run. The fields of the settings come from the engine's config classes: one place says what exists.
+
+Everything has a default, so a form that was opened with a campaign can be sent as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+from django import forms
+from django.db.models import Q
+
+from accounts.models import User
+from labeling.models import Campaign, Ranking
+from training.access import campaigns_to_train_on
+from training.engine.config import KINDS
+from training.models import ModelArtifact, TrainingRun
+from training.runs import FILLED_IN, Inputs
+from training.selection import HELD_OUT, PromptOptions
+from training.snapshots import SnapshotFilters
+
+CHOSEN_APART = (*FILLED_IN, "versus")
+PREFIX = "setting_"
+LABELS = {
+    "lora_rank": "LoRA rank",
+    "lora_alpha": "LoRA alpha",
+    "lora_dropout": "LoRA dropout",
+    "kl_coef": "KL coefficient",
+    "kl_controller": "KL controller",
+    "kl_target": "Target KL",
+    "kl_horizon": "KL horizon",
+    "gae_lambda": "GAE lambda",
+    "ppo_epochs": "PPO epochs",
+    "dtype": "Precision",
+}
+
+
+class RunForm(forms.Form):
+    """A new run of one kind. `kind` decides which models and which settings are asked for."""
+
+    name = forms.CharField(max_length=120, required=False, help_text="Left empty, it is named after the campaign.")
+
+    def __init__(self, *args: Any, kind: str, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind = kind
+        self.models = ModelArtifact.objects.visible_to(user)
+        self._add_inputs(user)
+        for field in dataclasses.fields(KINDS[kind]):
+            if field.name not in CHOSEN_APART:
+                self.fields[PREFIX + field.name] = setting_field(KINDS[kind], field)
+
+    @property
+    def shown(self) -> list[forms.BoundField]:
+        """Fields of the first glance."""
+        basic = {PREFIX + f.name for f in dataclasses.fields(KINDS[self.kind]) if f.metadata["basic"]}
+        return [self[name] for name in self.fields if name in basic or not name.startswith((PREFIX, "data_"))]
+
+    @property
+    def advanced(self) -> list[forms.BoundField]:
+        """Fields to unfold."""
+        shown = {field.name for field in self.shown}
+        return [self[name] for name in self.fields if name not in shown]
+
+    @property
+    def advanced_has_errors(self) -> bool:
+        return any(field.errors for field in self.advanced)
+
+    def inputs(self) -> Inputs:
+        """What the run works with, after validation."""
+        data = self.cleaned_data
+        versus = data.get("versus", "")
+        return Inputs(
+            campaign=data["campaign"],
+            base=data["base"],
+            reward=data.get("reward"),
+            versus=None if versus in ("", "base") else self.models.get(public_id=versus),
+            filters=SnapshotFilters(origin=data.get("data_origin", "")),
+            prompts=PromptOptions(
+                limit=data.get("data_limit") or 0, eval_fraction=data.get("data_eval_fraction") or 0.0
+            ),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as the engine's config takes them."""
+        values = {
+            name.removeprefix(PREFIX): value for name, value in self.cleaned_data.items() if name.startswith(PREFIX)
+        }
+        if self.cleaned_data.get("versus") == "base":
+            values["versus"] = "base"
+        return values
+
+    def _add_inputs(self, user: User) -> None:
+        kinds = ModelArtifact.Kind
+        start = self.models.filter(kind__in=(kinds.BASE, kinds.POLICY))
+        self.fields["campaign"] = _choice(campaigns_to_train_on(user), CAMPAIGN_HELP[self.kind])
+        self.fields["base"] = _choice(start, BASE_HELP[self.kind], label=BASE_LABELS[self.kind])
+        if self.kind == TrainingRun.Kind.PPO:
+            rewards = self.models.filter(kind=kinds.REWARD)
+            self.fields["reward"] = _choice(rewards, "Its score is what PPO maximises.", label="Reward model")
+            self.fields["data_eval_fraction"] = forms.FloatField(
+                label="Share of prompts held out",
+                initial=HELD_OUT,
+                min_value=0,
+                max_value=0.9,
+                widget=forms.NumberInput(attrs={"step": "any"}),
+                help_text="Never trained on; the samples on the run's page answer these.",
+            )
+        if self.kind == TrainingRun.Kind.SAMPLING:
+            policies = [(one.public_id, str(one)) for one in self.models.filter(kind=kinds.POLICY)]
+            self.fields["versus"] = forms.ChoiceField(
+                label="Second model",
+                required=False,
+                choices=[("", "None"), ("base", "The bare base model"), *policies],
+                help_text="Answers the same prompts, so that people can compare the two models.",
+            )
+            self.fields["data_limit"] = forms.IntegerField(
+                label="Most prompts", initial=0, min_value=0, help_text="Drawn evenly; 0 takes all."
+            )
+        if self.kind in (TrainingRun.Kind.REWARD, TrainingRun.Kind.SFT):
+            self.fields["data_origin"] = forms.ChoiceField(
+                label="Rankings",
+                required=False,
+                choices=[("", "All accepted ones"), *((value, f"By origin: {name}") for value, name in _origins())],
+                help_text="Which of the campaign's rankings are frozen for this run.",
+            )
+
+
+CAMPAIGN_HELP = {
+    "reward": "Its accepted rankings are frozen and learned from.",
+    "sft": "The answers that people put first are frozen and imitated.",
+    "ppo": "Its prompts are answered during training.",
+    "sampling": "Its prompts are answered.",
+}
+BASE_LABELS = {"reward": "Base model", "sft": "Start from", "ppo": "Start from", "sampling": "Model"}
+BASE_HELP = {
+    "reward": "The reward model is an adapter on it. Take the base of the model whose answers were ranked.",
+    "sft": "A base model or a policy.",
+    "ppo": "A base model or a policy; it is also the reference that the KL penalty keeps the policy near to.",
+    "sampling": "Draws the answers.",
+}
+
+
+class ModelForm(forms.Form):
+    """Register a base model."""
+
+    path = forms.CharField(
+        max_length=500,
+        label="Hub name or folder",
+        help_text="For example HuggingFaceTB/SmolLM2-135M-Instruct, or an absolute path to a folder with safetensors.",
+        widget=forms.TextInput(
+            attrs={"aria-describedby": "id_path_help", "autocomplete": "off", "spellcheck": "false"}
+        ),
+    )
+    name = forms.CharField(max_length=120, required=False, help_text="Left empty, it is the last part of the path.")
+
+
+class CampaignFromRunForm(forms.Form):
+    """Turn what a sampling run drew into a campaign."""
+
+    name = forms.CharField(max_length=120)
+    protocol = forms.ChoiceField(choices=Campaign.Protocol.choices)
+    overlap = forms.IntegerField(min_value=1, max_value=50, initial=1, label="People per item")
+
+
+def setting_field(config: type, field: dataclasses.Field[Any]) -> forms.Field:
+    """The form field of one setting: its type, bounds, choices, default and documentation."""
+    wanted = typing.get_type_hints(config)[field.name]
+    meta = field.metadata
+    common: dict[str, Any] = {
+        "label": LABELS.get(field.name) or field.name.replace("_", " ").capitalize(),
+        "help_text": meta["doc"],
+        "initial": field.default,
+    }
+    if meta["choices"]:
+        return forms.ChoiceField(choices=[(choice, choice.replace("_", " ")) for choice in meta["choices"]], **common)
+    if wanted is bool:
+        return forms.BooleanField(required=False, **common)
+    if wanted is str:
+        return forms.CharField(required=False, **common)
+    if wanted is int:
+        return forms.IntegerField(min_value=meta["low"], max_value=meta["high"], **common)
+    number = forms.NumberInput(attrs={"step": "any"})
+    return forms.FloatField(min_value=meta["low"], max_value=meta["high"], widget=number, **common)
+
+
+def prefilled(kind: str, user: User, query: dict[str, str]) -> dict[str, Any]:
+    """Initial values of a form: what the link names, and for the rest what most likely comes next."""
+    models = ModelArtifact.objects.visible_to(user)
+
+    def named(name: str) -> ModelArtifact | None:
+        given = query.get(name, "")
+        return models.filter(public_id=given).first() if given.isalnum() else None
+
+    reward, base = named("reward"), named("base")
+    campaign = campaigns_to_train_on(user).filter(public_id=query.get("campaign", "").replace("\x00", "")).first()
+    if kind == TrainingRun.Kind.PPO:
+        reward = reward or models.filter(kind=ModelArtifact.Kind.REWARD).first()
+        base = base or (reward.parent if reward else None)
+        campaign = campaign or (reward.snapshot.campaign if reward and reward.snapshot else None)
+    base = base or models.filter(Q(kind=ModelArtifact.Kind.BASE)).first()
+    initial: dict[str, Any] = {
+        "campaign": campaign or campaigns_to_train_on(user).first(),
+        "base": base,
+        "reward": reward,
+    }
+    if kind == TrainingRun.Kind.SAMPLING and base and base.kind == ModelArtifact.Kind.POLICY:
+        before = base.parent
+        initial["versus"] = before.public_id if before and before.kind == ModelArtifact.Kind.POLICY else "base"
+    return initial
+
+
+def _choice(queryset: Any, help_text: str, label: str | None = None) -> forms.ModelChoiceField:
+    return forms.ModelChoiceField(
+        queryset, to_field_name="public_id", empty_label="Choose …", help_text=help_text, label=label
+    )
+
+
+def _origins() -> list[tuple[str, str]]:
+    return [(str(value), str(name).lower()) for value, name in Ranking.Origin.choices]
