@@ -43,8 +43,11 @@ class Labeler:
     skip_rate: float = 0.01
 
 
-def population(seed: int) -> tuple[Labeler, ...]:
-    """Twenty people: 10 good, 3 vague, 2 position-biased, 2 spammers, 1 adversary, 2 style-lovers."""
+def population(seed: int, prefix: str = "annotator") -> tuple[Labeler, ...]:
+    """Twenty people, named by `prefix` and a number.
+
+    10 good, 3 vague, 2 position-biased, 2 spammers, 1 adversary, 2 style-lovers.
+    """
     rng = np.random.default_rng([seed, 19])
     kinds = (
         [{"kind": "good"}] * 10
@@ -54,7 +57,7 @@ def population(seed: int) -> tuple[Labeler, ...]:
         + [{"kind": "adversary", "sign": -1}]
         + [{"kind": "style-lover", "style": 0.5}] * 2
     )
-    return tuple(_person(rng, f"annotator{number:02d}", traits) for number, traits in enumerate(kinds, start=1))
+    return tuple(_person(rng, f"{prefix}{number:02d}", traits) for number, traits in enumerate(kinds, start=1))
 
 
 def _person(rng: np.random.Generator, name: str, traits: dict) -> Labeler:

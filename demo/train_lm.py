@@ -1,9 +1,9 @@
 """Make the demo's language model again: `python -m demo.train_lm` (some minutes on two cores, same seed, same bytes).
 
 A small Llama-architecture transformer with a byte-level BPE tokenizer, trained on the flawed supervised replies of
-`demo.world`: loss on the reply's tokens only. Replies that never end are trained without their end token, so the model
-learns that fault too. The corpus has no held-out (item, problem) pair; the last lines printed show how well the model
-answers those anyway.
+`demo.world` and the customers' reactions to them, loss on both. Replies that never end are trained without their end
+token, so the model learns that fault too. The corpus has no held-out (item, problem) pair; `python -m demo.show_lm`
+shows how well the model answers those anyway.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-MAX_REPLY_TOKENS = 48
+MAX_REPLY_TOKENS = 64
 
 
 def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
@@ -58,23 +58,24 @@ def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def corpus(seed: int, count: int) -> list[tuple[str, str, bool]]:
-    """(prompt, reply, whether the reply ends) from training pairs only."""
+def corpus(seed: int, count: int) -> list[tuple[world.Question, world.Exchange]]:
+    """Logged conversations about training pairs only."""
     rng = random.Random(seed)
     asked = itertools.islice(world.questions(seed=seed, held_out=False), count)
-    return [(question.text, *world.supervised_reply(rng, question)) for question in asked]
+    return [(question, world.exchange(rng, question)) for question in asked]
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, rows: list[tuple[str, str, bool]]) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, rows: list[tuple[world.Question, world.Exchange]]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels, both (rows, time), padded on the right; label -100 carries no loss."""
-    end = tokenizer.convert_tokens_to_ids(END)
-    prompts = tokenizer([f"{USER}{prompt}{END}{ASSISTANT}" for prompt, _, _ in rows]).input_ids
-    replies = tokenizer([reply for _, reply, _ in rows]).input_ids
-    time = max(len(prompt) for prompt in prompts) + MAX_REPLY_TOKENS
+    prompts = tokenizer([f"{USER}{question.text}{END}{ASSISTANT}" for question, _ in rows]).input_ids
+    ended = [f"{one.reply}{END}{USER}{one.reaction}{END}" if one.ends else one.reply for _, one in rows]
+    targets = [ids[:MAX_REPLY_TOKENS] for ids in tokenizer(ended).input_ids]
+    time = max(map(len, prompts)) + MAX_REPLY_TOKENS
     ids = torch.full((len(rows), time), tokenizer.pad_token_id)
     labels = torch.full((len(rows), time), -100)
-    for row, (prompt, reply, (_, _, ends)) in enumerate(zip(prompts, replies, rows, strict=True)):
-        target = (reply + [end] if ends else reply)[:MAX_REPLY_TOKENS]
+    for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
         ids[row, : len(prompt) + len(target)] = torch.tensor(prompt + target)
         labels[row, len(prompt) : len(prompt) + len(target)] = torch.tensor(target)
     return ids, labels
@@ -118,9 +119,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
+    torch.set_num_threads(2)  # another number would round sums differently, and the bytes would differ
     torch.manual_seed(args.seed)
     rows = corpus(args.seed, args.rows)
-    tokenizer = train_tokenizer(text for row in rows for text in row[:2])
+    tokenizer = train_tokenizer(text for question, one in rows for text in (question.text, one.reply, one.reaction))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=args.hidden,

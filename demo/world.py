@@ -1,9 +1,9 @@
 """The small world of the embedded example: the support desk of a shop for electrical goods.
 
 A prompt names an item and a problem. A good reply names the same item, promises the action that fits the problem, is
-courteous once, and stops. `supervised_reply` writes what the language model learns from: replies with the flaws that
-people are asked to judge. Some (item, problem) pairs are held out of everything that is trained on, so a policy is
-only ever measured on questions it has not seen.
+courteous once, and stops. `exchange` writes what the language model learns from: replies with the flaws that people
+are asked to judge, and what the customers wrote back. Some (item, problem) pairs are held out of everything that is
+trained on, so a policy is only ever measured on questions it has not seen.
 
 What a reply is worth is not said here but in `demo.gold`, which training code cannot reach.
 """
@@ -170,6 +170,13 @@ FILLERS = (
     "As I always say, things happen.",
 )
 
+# What customers write back, by what was wrong with the reply. A model that has read how conversations go on knows what
+# a reply has to do with its question; which replies are wanted, only people can tell it.
+PLEASED = ("Thank you.", "Great, that helps.", "Perfect, thanks.")
+ABOUT_ANOTHER_ITEM = ("Why do you write about a {other}?", "I did not ask about a {other}.")
+ANOTHER_ACTION = ("That does not solve my problem.", "This is not what I need.")
+NOTHING_PROMISED = ("So who can help me?", "And now?")
+
 # Share of supervised replies with each flaw. Together they leave about half of the replies with the right content,
 # so the content can be learned before any feedback, and feedback has much left to teach.
 WRONG_ACTION = 0.25
@@ -219,8 +226,19 @@ def ask(rng: random.Random, item: str, problem: Problem) -> Question:
     return Question(" ".join(filter(None, sentences)), item, problem.name)
 
 
-def supervised_reply(rng: random.Random, question: Question) -> tuple[str, bool]:
-    """A flawed reply as a careless support desk would write it, and whether it ends (or runs on until cut off)."""
+@dataclass(frozen=True)
+class Exchange:
+    """A flawed reply as a careless support desk would write it, and how the conversation goes on."""
+
+    reply: str
+    ends: bool
+    """False: the reply runs on until it is cut off."""
+    reaction: str
+    """What the customer writes back; empty after a reply without an end."""
+
+
+def exchange(rng: random.Random, question: Question) -> Exchange:
+    """One logged conversation about this question."""
     courtesies = rng.choices((0, 1, 2), (NO_COURTESY, 1 - NO_COURTESY - DOUBLE_COURTESY, DOUBLE_COURTESY))[0]
     polite = rng.sample(COURTESIES, courtesies)
     sentences = [polite.pop()] if polite and rng.random() < 0.7 else []
@@ -228,22 +246,26 @@ def supervised_reply(rng: random.Random, question: Question) -> tuple[str, bool]
         sentences.append(rng.choice(RUDENESS))
     if rng.random() < FILLER:
         sentences.append(rng.choice(FILLERS))
-    sentences.append(_content(rng, question))
-    sentences += polite
+    content, reaction = _content(rng, question)
+    sentences += [content, *polite]
     if rng.random() >= NO_END:
-        return " ".join(sentences), True
-    return " ".join(sentences + rng.choices(FILLERS + COURTESIES, k=12)), False
+        return Exchange(" ".join(sentences), True, reaction)
+    return Exchange(" ".join(sentences + rng.choices(FILLERS + COURTESIES, k=12)), False, "")
 
 
-def _content(rng: random.Random, question: Question) -> str:
+def _content(rng: random.Random, question: Question) -> tuple[str, str]:
+    """The sentence that matters, and what the customer says to it."""
     if rng.random() < REFUSAL:
-        return rng.choice(REFUSALS)
+        return rng.choice(REFUSALS), rng.choice(NOTHING_PROMISED)
     problem, item = PROBLEMS[_problem_index(question.problem)], question.item
+    reactions: tuple[str, ...] = PLEASED
     if rng.random() < WRONG_ACTION:
         problem = rng.choice([other for other in PROBLEMS if other is not problem])
+        reactions = ANOTHER_ACTION
     if rng.random() < WRONG_ITEM:
         item = rng.choice([other for other in ITEMS if other != item])
-    return rng.choice(problem.actions).format(item=item)
+        reactions = ABOUT_ANOTHER_ITEM
+    return rng.choice(problem.actions).format(item=item), rng.choice(reactions).format(other=item)
 
 
 def _problem_index(name: str) -> int:

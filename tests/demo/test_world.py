@@ -47,11 +47,21 @@ def test_a_judge_understands_every_question(held_out: bool) -> None:
 
 def test_supervised_replies_are_flawed_but_about_half_of_them_have_the_right_content() -> None:
     rng = random.Random(0)
-    replies = [(question, world.supervised_reply(rng, question)) for question in first(4000)]
-    correct = sum(gold.is_correct(question.text, text) for question, (text, _) in replies) / 4000
+    logged = [(question, world.exchange(rng, question)) for question in first(4000)]
+    correct = sum(gold.is_correct(question.text, one.reply) for question, one in logged) / 4000
     assert 0.45 < correct < 0.57
-    assert 0.03 < sum(not ends for _, (_, ends) in replies) / 4000 < 0.07
-    seen = [gold.criteria(question.text, text) for question, (text, ends) in replies if ends]
+    assert 0.03 < sum(not one.ends for _, one in logged) / 4000 < 0.07
+    seen = [gold.criteria(question.text, one.reply) for question, one in logged if one.ends]
     assert not any(one.junk for one in seen)
     for flaw in ("wrong_item", "wrong_action", "rude", "filler", "extra_courtesies"):
         assert 0.1 < sum(bool(getattr(one, flaw)) for one in seen) / len(seen) < 0.5, flaw
+
+
+def test_customers_are_pleased_exactly_by_the_right_content() -> None:
+    rng = random.Random(1)
+    for question in first(1000):
+        one = world.exchange(rng, question)
+        if one.ends:
+            assert (one.reaction in world.PLEASED) == gold.is_correct(question.text, one.reply)
+        else:
+            assert not one.reaction

@@ -1,0 +1,196 @@
+"""The whole loop, one function per stage, through the HTTP API as a researcher and forty annotators would do it.
+
+first replies -> campaign -> rankings -> reward model -> PPO -> replies of old and new policy -> comparisons
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from demo import world
+from demo.client import Client, Quota, answer_tasks
+from demo.labelers import Labeler, population
+from demo.processes import Processes
+from training.engine.rundir import RunDir, read_jsonl, write_jsonl
+
+MODEL = Path(__file__).parent / "model"
+GUIDELINES = """\
+You are judging replies of a shop's support desk. Put the reply first that a customer would be happiest with.
+
+1. It is about the **item the customer names**, not another one.
+2. It promises the **action that solves this problem**.
+3. It is **courteous once**. Rude replies go last; thanking twice is tiresome.
+4. It **stops** when everything is said.
+
+Replies that are equally good (or equally bad) may share a rank.
+"""
+
+TRAINING_PROMPTS, HELD_OUT_PROMPTS, COMPLETIONS = 400, 300, 4
+OVERLAP = 2
+LABELS = 600
+"""Of the 800 slots: some prompts have two opinions, which defines agreement, and some are left for people."""
+MAX_NEW_TOKENS = 40
+REWARD_SETTINGS: dict[str, Any] = {}
+PPO_SETTINGS: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS}
+SAMPLING_SETTINGS: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "completions": 1, "batch_size": 300}
+JUDGES_PER_PAIR = 3
+COMPARISONS = 600
+"""Of the 900 slots; the rest is left for people."""
+
+Json = dict[str, Any]
+
+
+class StageFailed(RuntimeError):
+    """A stage did not give what the next one needs; the message says which and why."""
+
+
+@dataclass
+class Story:
+    """What is known so far, what it took, and where to tell it."""
+
+    url: str
+    seed: int
+    shuffle: bool
+    passwords: dict[str, str]
+    started: float
+    report: Json = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _stage_started: float = 0.0
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
+
+    def begin(self, text: str) -> None:
+        self._stage_started = time.monotonic()
+        self.say(text)
+
+    def end(self, stage: str) -> None:
+        self.seconds[stage] = round(time.monotonic() - self._stage_started, 1)
+
+    def sign_in(self, username: str) -> Client:
+        return Client(self.url, username, self.passwords[username])
+
+
+# First replies: drawn by the engine itself while the server is still starting.
+
+
+def start_first_replies(processes: Processes, folder: Path, seed: int) -> RunDir:
+    """Start the engine on a sampling run over training questions."""
+    rundir = RunDir(folder)
+    rundir.create()
+    asked = itertools.islice(world.questions(seed=seed, held_out=False), TRAINING_PROMPTS)
+    rows = [{"id": str(number), "messages": _user(question.text)} for number, question in enumerate(asked)]
+    rundir.write_manifest({"prompts.jsonl": write_jsonl(rundir.data / "prompts.jsonl", rows)})
+    settings = {"base": str(MODEL), "seed": seed, "completions": COMPLETIONS, "batch_size": 400}
+    config = {"kind": "sampling", "settings": settings | {"max_new_tokens": MAX_NEW_TOKENS}}
+    rundir.config.write_text(json.dumps(config), encoding="utf-8")
+    processes.start("first-replies", [sys.executable, "-m", "training.engine", str(rundir.path)])
+    return rundir
+
+
+def first_replies(rundir: RunDir) -> bytes:
+    """The drawn replies as a file to import."""
+    rows = read_jsonl(rundir.artifact / "completions.jsonl")
+    return _jsonl((row["messages"], [one["messages"][-1]["content"] for one in row["completions"]]) for row in rows)
+
+
+def held_out_replies(seed: int) -> bytes:
+    """Held-out questions with two replies each as the careless support desk wrote them."""
+    rng = random.Random(seed)
+    asked = itertools.islice(world.questions(seed=seed, held_out=True), HELD_OUT_PROMPTS)
+    return _jsonl((_user(one.text), [world.exchange(rng, one).reply for _ in range(2)]) for one in asked)
+
+
+def _user(text: str) -> list[Json]:
+    return [{"role": "user", "content": text}]
+
+
+def _jsonl(items: Iterable[tuple[list[Json], list[str]]]) -> bytes:
+    return b"".join(
+        json.dumps({"messages": messages, "completions": completions}).encode() + b"\n"
+        for messages, completions in items
+    )
+
+
+# Campaigns and annotators.
+
+
+def open_campaign(story: Story, researcher: Client, rundir: RunDir) -> str:
+    """Create the campaign, import the first replies, let everybody in, open it; return its id."""
+    campaign = create_campaign(researcher, "Support replies", protocol="ranking", overlap=OVERLAP)
+    brought = researcher.upload(f"/api/campaigns/{campaign}/imports", "first-replies.jsonl", first_replies(rundir))
+    add_members(researcher, campaign, ["annotator", *(person.name for person in population(story.seed))])
+    researcher.post(f"/api/campaigns/{campaign}/state", {"state": "open"})
+    story.say(f"The campaign is open with {brought['accepted']} questions, {COMPLETIONS} replies each.")
+    return campaign
+
+
+def create_campaign(researcher: Client, name: str, *, protocol: str, overlap: int) -> str:
+    body = {"name": name, "guidelines": GUIDELINES, "protocol": protocol, "overlap": overlap}
+    return str(researcher.post("/api/campaigns/", body)["id"])
+
+
+def add_members(researcher: Client, campaign: str, usernames: Iterable[str]) -> None:
+    for username in usernames:
+        researcher.post(f"/api/campaigns/{campaign}/members", {"username": username, "role": "annotator"})
+
+
+def annotate(story: Story, campaign: str, people: Sequence[Labeler], quota: Quota) -> int:
+    """All these people sign in and answer side by side; return how many answers they gave."""
+
+    def work(person: Labeler) -> int:
+        with story.sign_in(person.name) as client:
+            return answer_tasks(client, campaign, person, quota, seed=story.seed, shuffle=story.shuffle)
+
+    with ThreadPoolExecutor(len(people)) as pool:
+        return sum(pool.map(work, people))
+
+
+# Runs.
+
+
+def base_model(researcher: Client) -> str:
+    """The id of the demo's language model; registering it again gives the same."""
+    body = {"name": "Support desk (demo)", "path": str(MODEL)}
+    return str(researcher.post("/api/artifacts/", body)["id"])
+
+
+def start_run(researcher: Client, kind: str, name: str, **more: Any) -> str:
+    return str(researcher.post("/api/runs/", {"kind": kind, "name": name, **more})["id"])
+
+
+def follow(story: Story, researcher: Client, run: str, watched: Sequence[str]) -> Json:
+    """Tell how the run goes until it has succeeded; return it as it is then. Raises StageFailed."""
+    after, told = 0, -1
+    metrics: dict[str, float] = {}
+    while True:
+        state = researcher.get(f"/api/runs/{run}")
+        page = researcher.get(f"/api/runs/{run}/events", after=after)
+        after = page["last"]
+        for event in page["results"]:
+            metrics |= event.get("metrics", {})
+        tenth = 10 * state["step"] // max(state["total_steps"], 1)
+        if tenth > told and metrics:
+            told = tenth
+            values = "  ".join(f"{name} {metrics[name]:.3f}" for name in watched if name in metrics)
+            story.say(f"  step {state['step']} of {state['total_steps']}  {values}")
+        if state["state"] == "succeeded":
+            return dict(state)
+        if state["state"] in ("failed", "stopped"):
+            raise StageFailed(f"Run “{state['name']}” {state['state']}: {state.get('error')}")
+        time.sleep(0.5)
+
+
+def campaign_from(researcher: Client, run: str, name: str, *, overlap: int) -> str:
+    """A new campaign of the replies that a sampling run drew."""
+    body = {"name": name, "protocol": "pair", "overlap": overlap}
+    return str(researcher.post(f"/api/runs/{run}/campaign", body)["id"])
