@@ -6,8 +6,10 @@ directories live under `var/`, readable by their owner only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -45,20 +47,21 @@ def env_secret(name: str) -> str:
     return os.environ.get(name, "")
 
 
-def private_dir(path: Path) -> Path:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+def private_dir(path: Path, mode: int = 0o700) -> Path:
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
     return path
 
 
 def generated_secret(path: Path) -> str:
-    """A secret key kept in `path`, made on first use. O_EXCL: of two first starts, one wins and both read it."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="utf-8").strip()
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(secret := secrets.token_urlsafe(50))
-    return secret
+    """A secret key kept in `path`, made on first use. Linked into place complete: of two first starts one wins."""
+    if not path.exists():
+        descriptor, draft = tempfile.mkstemp(dir=path.parent)  # readable by its owner only
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(50))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        os.unlink(draft)
+    return path.read_text(encoding="utf-8").strip()
 
 
 def database_from_url(url: str) -> dict[str, Any]:
@@ -75,8 +78,12 @@ def database_from_url(url: str) -> dict[str, Any]:
     }
 
 
-PRODUCTION = os.environ.get("PREFLOOP_ENV", "development") == "production"
-VAR = private_dir(Path(os.environ.get("PREFLOOP_VAR", BASE_DIR / "var")))
+PREFLOOP_ENV = os.environ.get("PREFLOOP_ENV", "development")
+if PREFLOOP_ENV not in ("development", "production"):
+    raise ImproperlyConfigured(f"PREFLOOP_ENV must be development or production, not {PREFLOOP_ENV!r}.")
+PRODUCTION = PREFLOOP_ENV == "production"
+# Root's PostgreSQL runs as a user of its own, which has to pass through (but not look into) this folder.
+VAR = private_dir(Path(os.environ.get("PREFLOOP_VAR", BASE_DIR / "var")), 0o711 if os.geteuid() == 0 else 0o700)
 RUNS_DIR = private_dir(VAR / "runs")
 SNAPSHOTS_DIR = private_dir(VAR / "snapshots")
 VERSION = "0.1.0"
@@ -88,7 +95,8 @@ CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 if PRODUCTION:
     if DEBUG:
         raise ImproperlyConfigured("DEBUG must be off in production.")
-    if len(SECRET_KEY) < 32 or "change" in SECRET_KEY.lower() or "insecure" in SECRET_KEY.lower():
+    guessable = len(SECRET_KEY) < 32 or len(set(SECRET_KEY)) < 12
+    if guessable or any(word in SECRET_KEY.lower() for word in ("change", "insecure", "secret")):
         raise ImproperlyConfigured("SECRET_KEY must be a random text of 32 characters or more in production.")
     if not ALLOWED_HOSTS or any(host.startswith(("*", ".")) for host in ALLOWED_HOSTS):
         raise ImproperlyConfigured("ALLOWED_HOSTS must name the hosts of this site, without wildcards.")
@@ -151,10 +159,16 @@ TEMPLATES = [
 
 if url := env_secret("DATABASE_URL"):
     DATABASES = {"default": database_from_url(url)}
+elif PRODUCTION:
+    raise ImproperlyConfigured("DATABASE_URL must be set in production.")
 else:
     DATABASES = {"default": {"ENGINE": "config.embedded", "NAME": os.environ.get("PREFLOOP_DATABASE", "postgres")}}
+EMBEDDED_POSTGRES_OPTIONS = ""
 # Pages are short transactions opened where they are needed; a pool spares the connection set-up of each request.
-DATABASES["default"] |= {"CONN_HEALTH_CHECKS": True, "OPTIONS": {"pool": {"min_size": 1, "max_size": 20}}}
+DATABASES["default"] |= {
+    "CONN_HEALTH_CHECKS": True,
+    "OPTIONS": {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}},
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}  # fed by config.push in each process
 

@@ -14,3 +14,5 @@ if "PREFLOOP_VAR" not in os.environ:
 from config.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# A test database need not survive a power cut. (It still survives kill -9: the kernel keeps what was written.)
+EMBEDDED_POSTGRES_OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
