@@ -243,15 +243,15 @@ def _load_base(base: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
     if not base:
         raise RewardModelError("No base model is given: set base to a local path or a hub name.")
     try:
-        config = transformers.AutoConfig.from_pretrained(base)
+        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
         if config.is_encoder_decoder:
             raise RewardModelError(f"{base} is an encoder-decoder; take a causal language model or an encoder.")
         # Families that know masked language modelling read both ways, whatever else they can be built as.
         names, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         causal = config.model_type in names and config.model_type not in masked
         auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
-        model = auto.from_pretrained(base, dtype=dtype)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+        model = auto.from_pretrained(base, dtype=dtype, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         if isinstance(error, RewardModelError):
             raise

@@ -120,16 +120,16 @@ def _pairable(ratings: Ratings) -> _Pairable:
 def _estimate(
     statistic: Callable[[_Pairable, Floats], float | str], ratings: Ratings, resamples: int, seed: int
 ) -> Estimate:
+    """`count` of the result is the number of groups that it comes from."""
     rows = _pairable(ratings)
-    units = len(rows.size)
-    if units == 0:
+    if len(rows.unit) == 0:
         return Estimate.undefined(NOT_JUDGED_TWICE)
+    names, group = np.unique(rows.group, return_inverse=True)
     value = statistic(rows, np.ones(len(rows.unit)))
     if isinstance(value, str):
-        return Estimate.undefined(value, units)
+        return Estimate.undefined(value, len(names))
     if resamples == 0:
-        return Estimate(value, count=units)
-    names, group = np.unique(rows.group, return_inverse=True)
+        return Estimate(value, count=len(names))
     random = np.random.default_rng(seed)
     drawn: list[float] = []
     for _ in range(resamples):
@@ -138,9 +138,9 @@ def _estimate(
         if not isinstance(sample, str):
             drawn.append(sample)
     if not drawn:
-        return Estimate(value, count=units)
+        return Estimate(value, count=len(names))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), units)
+    return Estimate(value, float(low), float(high), len(names))
 
 
 def _percent(rows: _Pairable, weight: Floats) -> float | str:

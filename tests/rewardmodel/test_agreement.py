@@ -86,6 +86,7 @@ def test_rankings_become_pairs_in_both_orders() -> None:
     assert ratings.value.sum() == 0
     # The only pair that both ranked is (0, 2), and there they contradict each other.
     assert percent_agreement(ratings).value == 0
+    assert percent_agreement(ratings).count == 1  # item
     assert krippendorff_alpha(ratings, "nominal").value == pytest.approx(-0.5)
 
 
