@@ -42,6 +42,31 @@ def live_state(run: TrainingRun) -> dict[str, Any]:
         "stage": run.stage,
         "step": run.step,
         "total_steps": run.total_steps,
-        "eta_seconds": run.eta_seconds,
         "stopping": run.stop_requested and run.is_active,
+        "line": progress_line(run),
     }
+
+
+def progress_line(run: TrainingRun) -> str:
+    """Where a run stands, in one line for people."""
+    steps = f"step {run.step} of {run.total_steps}" if run.total_steps else ""
+    if run.state == TrainingRun.State.QUEUED:
+        return f"Waits for a worker, {steps} done" if run.step else "Waits for a worker"
+    if run.state == TrainingRun.State.STARTING:
+        return f"The engine starts, {steps} done" if run.step else "The engine starts"
+    if run.state != TrainingRun.State.RUNNING:
+        return f"Ended at {steps}" if steps else "Ended before the first step"
+    parts = [part for part in (steps, run.stage) if part]
+    if run.stop_requested:
+        parts.append("stops after this step")
+    elif run.eta_seconds is not None and run.step < run.total_steps:
+        parts.append(f"{_duration(run.eta_seconds)} left")
+    return ", ".join(parts).capitalize() if parts else "Running"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} s"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,59 @@
+"""Numbers and texts of the run pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from training.events import progress_line
+
+register = template.Library()
+register.filter("progress_line", progress_line)
+
+
+@register.filter
+def number(value: Any) -> str:
+    """A metric: four digits that matter; what is no number as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:.4g}"
+
+
+@register.filter
+def last_message(messages: list[dict[str, str]]) -> str:
+    """The text that a sample answers."""
+    return messages[-1]["content"] if messages else ""
+
+
+@register.filter
+def setting(value: Any) -> str:
+    """A setting's value, as one would type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value == "":
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@register.filter
+def metric_name(name: str) -> str:
+    """`objective/kl_k3` in words."""
+    return NAMES.get(name) or name.rpartition("/")[2].replace("_", " ")
+
+
+NAMES = {
+    "objective/kl": "KL",
+    "objective/scores": "score",
+    "eval/scores": "held-out score",
+    "eval/reference_scores": "reference's held-out score",
+    "loss/train": "training",
+    "eval/loss": "held-out",
+    "eval/accuracy": "accuracy",
+    "policy/approxkl": "KL of an update",
+    "policy/clipfrac": "clipped share",
+    "objective/rlhf_reward": "reward",
+    "objective/ended": "share",
+    "objective/kl_coef": "beta",
+    "perf/tokens_per_second": "tokens per second",
+}
