@@ -65,7 +65,7 @@ MATH_ATTRIBUTES = {
     "rowspacing", "rspace", "scriptlevel", "separator", "stretchy", "symmetric", "width",
 }  # fmt: skip
 TAGS = {
-    "a", "blockquote", "br", "code", "del", "div", "em", "h4", "hr", "li", "ol", "p", "pre", "s", "span", "strong",
+    "a", "blockquote", "br", "code", "del", "div", "em", "h3", "hr", "li", "ol", "p", "pre", "s", "span", "strong",
     "table", "tbody", "td", "th", "thead", "tr", "ul",
 } | MATH_TAGS  # fmt: skip
 
@@ -76,7 +76,7 @@ _CLEANER = nh3.Cleaner(
     allowed_classes={
         "span": {name for name in STANDARD_TYPES.values() if name} | {"math"},
         "div": {"scroll"},
-        "h4": {f"level-{level}" for level in range(1, 7)},
+        "h3": {f"level-{level}" for level in range(1, 7)},
         "p": {"render-note"},
         "pre": {"code", "plain"},
         "td": {"right", "center"},
@@ -149,10 +149,10 @@ class _Renderer(RendererHTML):
 
     def heading_open(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
         # One heading level for all: the outline belongs to the page, the size to the text.
-        return f'<h4 class="level-{tokens[index].tag[1]}">'
+        return f'<h3 class="level-{tokens[index].tag[1]}">'
 
     def heading_close(self, *_: Any) -> str:
-        return "</h4>\n"
+        return "</h3>\n"
 
     def table_open(self, *_: Any) -> str:
         return '<div class="scroll" tabindex="0"><table>'

@@ -67,8 +67,7 @@ class Screen:
 
     @property
     def single_turns(self) -> bool:
-        """Every completion is one answer: then naming who speaks says nothing."""
-        return all(len(card.turns) == 1 and card.turns[0]["role"] == "assistant" for card in self.cards)
+        return single_turns([card.turns for card in self.cards])
 
 
 def screen_of(task: Task, entered: Entered | None = None) -> Screen:
@@ -91,6 +90,11 @@ def screen_of(task: Task, entered: Entered | None = None) -> Screen:
 def shared_turns(conversations: Sequence[Sequence[Message]]) -> int:
     """How many turns all conversations begin with; the first difference comes right after."""
     return sum(1 for _ in takewhile(_all_equal, zip(*conversations, strict=False)))
+
+
+def single_turns(conversations: Sequence[Sequence[Message]]) -> bool:
+    """Every one is just an answer: then naming who speaks says nothing."""
+    return all(len(turns) == 1 and turns[0]["role"] == "assistant" for turns in conversations)
 
 
 def _all_equal(turns: Sequence[Message]) -> bool:

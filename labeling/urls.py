@@ -23,7 +23,9 @@ urlpatterns = [
         name="campaign_member_remove",
     ),
     path("campaigns/<str:campaign_id>/import", views_items.campaign_import, name="campaign_import"),
-    path("campaigns/<str:campaign_id>/imports/<int:import_id>/", views_items.import_report, name="import_report"),
+    path(
+        "campaigns/<str:campaign_id>/imports/<int:import_id>/", views_items.import_report, name="campaign_import_report"
+    ),
     path("campaigns/<str:campaign_id>/items/", views_items.campaign_items, name="campaign_items"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>/", views_items.campaign_item, name="campaign_item"),
     path("campaigns/<str:campaign_id>/label/", views_label.label, name="label"),

@@ -19,7 +19,7 @@ from labeling.forms import ImportForm
 from labeling.importing import ImportFailed, import_file
 from labeling.models import Campaign, Item, Ranking
 from labeling.protocols import FLAGS, LABELS, labels_of_tiers
-from labeling.screen import shared_turns
+from labeling.screen import shared_turns, single_turns
 from labeling.views_campaigns import campaign_context
 
 PAGE_SIZE = 50
@@ -33,7 +33,7 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         file = form.cleaned_data["file"]
         try:
             record = import_file(campaign, file, name=file.name, user=request.user)
-            return redirect("import_report", campaign.public_id, record.pk)
+            return redirect("campaign_import_report", campaign.public_id, record.pk)
         except ImportFailed as failure:
             form.add_error("file", str(failure))
     context = campaign_context(request, campaign, "import") | {
@@ -85,6 +85,7 @@ class Answer:
     """A ranking as a reviewer reads it."""
 
     ranking: Ranking
+    who: str
     order: list[list[str]]
     unranked: list[str]
     flags: list[str]
@@ -99,14 +100,13 @@ def campaign_item(request: AuthenticatedRequest, campaign: Campaign, item_id: st
     item = get_object_or_404(found, public_id=item_id)
     completions = list(item.completions.all())
     shared = shared_turns([completion.messages for completion in completions])
+    endings = [completion.messages[shared:] for completion in completions]
     labels = LABELS[: len(completions)]
     context = campaign_context(request, campaign, "items") | {
         "item": item,
         "context_turns": [*item.messages, *completions[0].messages[:shared]],
-        "completions": [
-            (label, completion, completion.messages[shared:])
-            for label, completion in zip(labels, completions, strict=True)
-        ],
+        "completions": list(zip(labels, completions, endings, strict=True)),
+        "single_turns": single_turns(endings),
         "answers": [_answer(ranking, labels) for ranking in item.rankings.all()],
         "skips": item.skips.select_related("user").order_by("pk"),
     }
@@ -118,6 +118,7 @@ def _answer(ranking: Ranking, labels: str) -> Answer:
     ranked = {label for tier in order for label in tier}
     return Answer(
         ranking=ranking,
+        who=ranking.user.username if ranking.user else ranking.labeler,
         order=order,
         unranked=[label for label in labels if label not in ranked],
         flags=[FLAGS.get(flag, flag) for flag in ranking.flags],

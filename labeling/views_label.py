@@ -69,8 +69,8 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UU
         return _refused(request, campaign, str(problem), entered, lease_id, status=422)
     except LeaseLost as problem:
         return _refused(request, campaign, str(problem), entered, lease_id, status=409)
-    kept = "Kept as an extra answer: the item had all it needs." if ranking.late else "Saved."
-    return _moved_on(request, campaign, task, f"{kept} {in_words(entered.order)}", can_undo=True)
+    kept = "Kept as an extra answer, as the item had all it needs" if ranking.late else "Saved"
+    return _moved_on(request, campaign, task, f"{kept}: {in_words(entered.order)}", can_undo=True)
 
 
 @campaign_role(*LABELING_ROLES)

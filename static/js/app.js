@@ -53,3 +53,6 @@ document.addEventListener("click", async (event) => {
   document.getElementById("announce").textContent = "Copied";
   button.textContent = "Copied";
 });
+
+// On a phone the tab one is on may lie outside of the row.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -284,6 +284,8 @@ function enhance() {
   lastSign = shownAt;
   showOrder();
   if (isRanking()) mark(cards()[0], false);
+  const context = $(".context-body");
+  if (context && $$(".turn", context).length > 1) context.scrollTop = context.scrollHeight; // the last turn matters most
 }
 
 document.addEventListener("htmx:afterSwap", (event) => {

@@ -67,7 +67,7 @@ def test_markdown_keeps_its_structure() -> None:
         "# Title\n\n**bold** _em_ ~~no~~ `x < y`\n\n1. one\n2. two\n\n> said\n\n| a | b |\n|--:|---|\n| 1 | 2 |"
     )
     for piece in (
-        '<h4 class="level-1">Title</h4>',
+        '<h3 class="level-1">Title</h3>',
         "<strong>bold</strong> <em>em</em> <s>no</s> <code>x &lt; y</code>",
         "<ol>\n<li>one</li>",
         "<blockquote>",
