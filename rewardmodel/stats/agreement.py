@@ -66,18 +66,25 @@ def pairwise_units(rankings: Iterable[tuple[Hashable, Tiers]]) -> Ratings:
 
 
 def percent_agreement(ratings: Ratings, resamples: int = 0, seed: int = 0) -> Estimate:
-    """Share of equal ratings among all pairs of ratings of the same unit."""
-    return _estimate(_percent, ratings, resamples, seed)
+    """Share of equal ratings among all pairs of ratings of the same unit.
+
+    `count` is the number of groups that the estimate comes from; with `resamples` it has a percentile bootstrap
+    interval over groups.
+    """
+    sums = _sums_of_groups(ratings, "nominal")
+    return _estimate(_percent, sums, resamples, seed)
 
 
 def krippendorff_alpha(ratings: Ratings, level: Level = "nominal", resamples: int = 0, seed: int = 0) -> Estimate:
     """Krippendorff's alpha: 1 is full agreement, 0 what chance gives, below 0 systematic disagreement.
 
-    With `resamples` the estimate has a percentile bootstrap interval over groups.
+    `count` and `resamples` as in `percent_agreement`. The ordinal metric depends on how often each value was given;
+    a bootstrap keeps the one of the full sample.
     """
     if level not in ("nominal", "ordinal", "interval"):
         raise ValueError(f"level must be nominal, ordinal or interval, not {level!r}.")
-    return _estimate(lambda rows, weight: _alpha(rows, weight, level), ratings, resamples, seed)
+    sums = _sums_of_groups(ratings, level)
+    return _estimate(_nominal_alpha if level == "nominal" else _interval_alpha, sums, resamples, seed)
 
 
 def kendall_tau_b(first: Tiers, second: Tiers) -> Estimate:
@@ -95,85 +102,110 @@ def kendall_tau_b(first: Tiers, second: Tiers) -> Estimate:
     return Estimate(float(np.sum(sign_a * sign_b)) / scale, count=len(common))
 
 
-# --- How the two are computed -------------------------------------------------------------------------------------
-# All take a weight per row (how often its group was drawn), so a bootstrap never copies the rows.
+# --- How they are computed ----------------------------------------------------------------------------------------
+# Everything is a sum over groups, so a bootstrap weighs groups (how often each was drawn) and never sees a row again.
 
 
 @dataclass(frozen=True)
-class _Pairable:
-    """The rows of units with two ratings or more, units numbered 0, 1, ... and with their sizes."""
+class _GroupSums:
+    """Sums over the rows of each group; only units with two ratings or more have rows here."""
 
-    unit: Ints
+    rows: Floats
     value: Floats
-    group: Ints
-    size: Ints
+    square: Floats
+    observed: Floats
+    """Over units: ordered pairs' disagreement / (ratings - 1), Krippendorff's observed disagreement."""
+    pairs: Floats
+    unequal: Floats
+    """Ordered pairs of ratings of the same unit, and of those the unequal ones."""
+    cell_group: Ints
+    cell_code: Ints
+    cell_rows: Floats
+    """How often (rows) each value (code) was given in each group."""
 
 
-def _pairable(ratings: Ratings) -> _Pairable:
+def _sums_of_groups(ratings: Ratings, level: Level) -> _GroupSums | None:
+    """None when no unit was rated twice."""
     _, unit, size = np.unique(ratings.unit, return_inverse=True, return_counts=True)
     keep = size[unit] > 1
-    _, unit = np.unique(unit[keep], return_inverse=True)
-    _, value, group = ratings.unit[keep], ratings.value[keep], ratings.group[keep]
-    return _Pairable(unit, value, group, size[size > 1])
+    if not keep.any():
+        return None
+    _, first, unit, size = np.unique(unit[keep], return_index=True, return_inverse=True, return_counts=True)
+    levels, code = np.unique(ratings.value[keep], return_inverse=True)
+    _, unit_group = np.unique(ratings.group[keep][first], return_inverse=True)
+    group = unit_group[unit]
+    unequal = size.astype(float) ** 2 - _squares_of_cells(unit, code, len(levels))
+    value = _midranks(code) if level == "ordinal" else ratings.value[keep].astype(float)
+    value = value - value.mean()
+    # Sum over ordered pairs of (v_i - v_j)^2 is 2 n times the squared deviations from the mean.
+    deviation = value - (_sums(unit, value) / size)[unit]
+    within = unequal if level == "nominal" else 2 * size * _sums(unit, deviation**2)
+    cells, cell_rows = np.unique(group * len(levels) + code, return_counts=True)
+    return _GroupSums(
+        rows=_sums(group, np.ones(len(group))),
+        value=_sums(group, value),
+        square=_sums(group, value**2),
+        observed=_sums(unit_group, within / (size - 1)),
+        pairs=_sums(unit_group, (size * (size - 1)).astype(float)),
+        unequal=_sums(unit_group, unequal),
+        cell_group=cells // len(levels),
+        cell_code=cells % len(levels),
+        cell_rows=cell_rows.astype(float),
+    )
 
 
 def _estimate(
-    statistic: Callable[[_Pairable, Floats], float | str], ratings: Ratings, resamples: int, seed: int
+    statistic: Callable[[_GroupSums, Floats], float | str], sums: _GroupSums | None, resamples: int, seed: int
 ) -> Estimate:
-    """`count` of the result is the number of groups that it comes from."""
-    rows = _pairable(ratings)
-    if len(rows.unit) == 0:
+    if sums is None:
         return Estimate.undefined(NOT_JUDGED_TWICE)
-    names, group = np.unique(rows.group, return_inverse=True)
-    value = statistic(rows, np.ones(len(rows.unit)))
+    groups = len(sums.rows)
+    value = statistic(sums, np.ones(groups))
     if isinstance(value, str):
-        return Estimate.undefined(value, len(names))
-    if resamples == 0:
-        return Estimate(value, count=len(names))
+        return Estimate.undefined(value, groups)
     random = np.random.default_rng(seed)
     drawn: list[float] = []
     for _ in range(resamples):
-        times = np.bincount(random.integers(len(names), size=len(names)), minlength=len(names))
-        sample = statistic(rows, times[group].astype(float))
+        times = np.bincount(random.integers(groups, size=groups), minlength=groups)
+        sample = statistic(sums, times.astype(float))
         if not isinstance(sample, str):
             drawn.append(sample)
     if not drawn:
-        return Estimate(value, count=len(names))
+        return Estimate(value, count=groups)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), len(names))
+    return Estimate(value, float(low), float(high), groups)
 
 
-def _percent(rows: _Pairable, weight: Floats) -> float | str:
-    pairs = rows.size * (rows.size - 1)
-    unit_weight = _unit_weight(rows, weight)
-    return 1 - float(_differing(rows) @ unit_weight) / float(pairs @ unit_weight)
+def _percent(sums: _GroupSums, weight: Floats) -> float | str:
+    return 1 - float(weight @ sums.unequal) / float(weight @ sums.pairs)
 
 
-def _alpha(rows: _Pairable, weight: Floats, level: Level) -> float | str:
-    """1 - observed / expected disagreement (Krippendorff 2011), both in linear time."""
-    if np.ptp(rows.value[weight > 0]) == 0:
+def _nominal_alpha(sums: _GroupSums, weight: Floats) -> float | str:
+    counts, total = _value_counts(sums, weight), float(weight @ sums.rows)
+    return _alpha(sums, weight, counts, (total**2 - float(counts @ counts)) / (total - 1))
+
+
+def _interval_alpha(sums: _GroupSums, weight: Floats) -> float | str:
+    total = float(weight @ sums.rows)
+    spread = total * float(weight @ sums.square) - float(weight @ sums.value) ** 2
+    return _alpha(sums, weight, _value_counts(sums, weight), 2 * spread / (total - 1))
+
+
+def _alpha(sums: _GroupSums, weight: Floats, counts: Floats, expected: float) -> float | str:
+    """1 - observed / expected disagreement (Krippendorff 2011)."""
+    if np.count_nonzero(counts) < 2:
         return "all ratings are equal, so chance would agree as well"
-    total = float(weight.sum())
-    if level == "nominal":
-        _, codes = np.unique(rows.value, return_inverse=True)
-        expected = (total**2 - float(np.sum(_sums(codes, weight) ** 2))) / (total - 1)
-        within = _differing(rows)
-    else:
-        value = rows.value if level == "interval" else _midranks(rows.value, weight)
-        value = value - float(weight @ value) / total
-        # Sum over ordered pairs of (v_i - v_j)^2 is 2 n times the squared deviations from the mean.
-        expected = 2 * total * float(weight @ value**2) / (total - 1)
-        mean = _sums(rows.unit, value) / rows.size
-        within = 2 * rows.size * _sums(rows.unit, (value - mean[rows.unit]) ** 2)
-    return 1 - float((within / (rows.size - 1)) @ _unit_weight(rows, weight)) / expected
+    return 1 - float(weight @ sums.observed) / expected
 
 
-def _differing(rows: _Pairable) -> Floats:
-    """Ordered pairs of unequal ratings in each unit."""
-    _, codes = np.unique(rows.value, return_inverse=True)
-    cells, count = np.unique(rows.unit * (codes.max() + 1) + codes, return_counts=True)
-    equal = _sums(cells // (codes.max() + 1), count.astype(float) ** 2)
-    return rows.size.astype(float) ** 2 - equal
+def _value_counts(sums: _GroupSums, weight: Floats) -> Floats:
+    return _sums(sums.cell_code, weight[sums.cell_group] * sums.cell_rows)
+
+
+def _squares_of_cells(unit: Ints, code: Ints, levels: int) -> Floats:
+    """Per unit, the sum over values of (how often the value was given) squared."""
+    cells, count = np.unique(unit * levels + code, return_counts=True)
+    return _sums(cells // levels, count.astype(float) ** 2)
 
 
 def _sums(index: Ints, values: Floats) -> Floats:
@@ -181,15 +213,10 @@ def _sums(index: Ints, values: Floats) -> Floats:
     return np.asarray(np.bincount(index, weights=values), dtype=np.float64)
 
 
-def _unit_weight(rows: _Pairable, weight: Floats) -> Floats:
-    return _sums(rows.unit, weight) / rows.size
-
-
-def _midranks(value: Floats, weight: Floats) -> Floats:
+def _midranks(code: Ints) -> Floats:
     """Position of each value among all: Krippendorff's ordinal metric is the interval metric on these.
 
     His sum of the counts from c to k, less half of both ends, is exactly midrank(k) - midrank(c).
     """
-    _, codes = np.unique(value, return_inverse=True)
-    counts = _sums(codes, weight)
-    return (np.cumsum(counts) - counts / 2)[codes]
+    counts = _sums(code, np.ones(len(code)))
+    return (np.cumsum(counts) - counts / 2)[code]
