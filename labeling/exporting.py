@@ -14,7 +14,7 @@ from typing import Any
 from labeling.models import Campaign, Completion, Ranking
 from rewardmodel.stats.pairs import preferences_of
 
-CHUNK = 500
+CHUNK = 200
 
 
 def export_lines(campaign: Campaign, what: str) -> Iterator[bytes]:
