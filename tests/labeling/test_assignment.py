@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
@@ -40,16 +41,20 @@ def test_a_claim_leases_one_slot_and_shows_the_item_without_sources(campaign: Ca
     assert "secret" not in repr(task)
 
 
-def test_completions_are_shuffled_evenly_and_independently(campaign: Campaign, anna: User):
+def test_completions_are_shuffled_evenly_and_independently(
+    campaign: Campaign, anna: User, monkeypatch: pytest.MonkeyPatch
+):
+    generator = random.Random(0)
+    monkeypatch.setattr(assignment, "uuid4", lambda: UUID(int=generator.getrandbits(128), version=4))
     campaign.protocol = "ranking"
     campaign.save(update_fields=["protocol"])
-    add_items(campaign, 300, completions=3)
+    add_items(campaign, 90, completions=3)
     orders: Counter[tuple[int, ...]] = Counter()
     while task := claim_next(anna, campaign, now=NOW):
         orders[tuple(shown.index for shown in task.completions)] += 1
         submit(anna, task, [[0], [1], [2]])
     assert len(orders) == 6
-    assert min(orders.values()) > 20  # 50 expected each; chance of a failure below one in a million
+    assert min(orders.values()) > 7  # 15 expected of each
 
 
 def test_whoever_holds_a_lease_gets_the_same_item_again(campaign: Campaign, anna: User):
