@@ -30,6 +30,20 @@ class MicroBatch(NamedTuple):
     where: Tensor
 
 
+TIGHTNESS = 0.8  # the shortest row of a micro-batch has at least this share of the longest one's length
+
+
+def similar_lengths(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Indices, longest first, cut into groups of at most `size` whose lengths differ little: less padding."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups and len(groups[-1]) < size and lengths[i] >= TIGHTNESS * lengths[groups[-1][0]]:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
 class Episodes:
     """Prompts and answers, end tokens included. `mask` (episodes, answer time) is True on answer tokens."""
 
@@ -59,10 +73,10 @@ class Episodes:
         return int(self.reply_lengths.sum())
 
     def micro_batches(self, size: int, rows: Tensor | None = None) -> Iterator[MicroBatch]:
-        """The given rows (all of them without), shortest first, `size` at a time."""
+        """The given rows (all of them without) in groups of similar length, at most `size` at a time."""
         chosen = torch.arange(len(self)) if rows is None else rows
-        for part in torch.split(chosen[self.lengths[chosen].argsort(stable=True)], size):
-            yield self._micro_batch(part)
+        for group in similar_lengths(self.lengths[chosen].tolist(), size):
+            yield self._micro_batch(chosen[group])
 
     def _micro_batch(self, rows: Tensor) -> MicroBatch:
         device = self.ids.device

@@ -1,0 +1,104 @@
+"""Sampling: the right distribution, the right end, independent of batching and padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.engine.tiny import END, make_roles, randomize
+from training.engine.episodes import Episodes
+from training.engine.logprobs import token_logprobs
+from training.engine.models import RoleModel
+from training.engine.rollout import Completion, RolloutEngine, Sampling
+from training.engine.rollout.reference import ReferenceEngine, draw
+
+PROMPTS = [[2, 7, 3], [2, 9, 10, 11, 3], [2, 8, 3], [2, 12, 13, 14, 15, 16, 3], [2, 7, 3]]
+ENGINES = [ReferenceEngine]
+
+
+def make_policy() -> RoleModel:
+    roles = make_roles()
+    roles.add_fresh("policy", rank=4, alpha=8)
+    randomize(roles, "policy", 1)
+    return roles
+
+
+def generate(engine: RolloutEngine, prompts: list[list[int]], seed: int = 0, **changes: float) -> list[Completion]:
+    settings = {"max_new_tokens": 12, "temperature": 1.0} | changes
+    sampling = Sampling(int(settings["max_new_tokens"]), settings["temperature"], (END,))
+    return engine.generate(prompts, sampling, torch.Generator().manual_seed(seed))
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.tensor([0.0, 1.0, -1.0, 2.0, -torch.inf])
+    uniforms = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
+    ids, logprobs = draw(logits.expand(len(uniforms), -1), uniforms)
+    expected = logits.softmax(-1)
+    frequencies = ids.bincount(minlength=5) / len(uniforms)
+    torch.testing.assert_close(frequencies, expected, atol=0.005, rtol=0)
+    assert frequencies[4] == 0
+    torch.testing.assert_close(logprobs, expected.log()[ids])
+
+
+def test_the_ends_of_the_unit_interval_draw_possible_tokens() -> None:
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0]] * 2)
+    ids, logprobs = draw(logits, torch.tensor([0.0, 1 - 2**-24]))
+    assert ids.tolist() == [1, 2]
+    assert torch.isfinite(logprobs).all()
+
+
+@pytest.mark.parametrize("make", ENGINES)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_sampler_and_trainer_agree_about_logprobs(make: type, temperature: float) -> None:
+    roles = make_policy()
+    completions = generate(make(roles), PROMPTS * 4, temperature=temperature)
+    episodes = Episodes(PROMPTS * 4, completions, roles.device)
+    table = torch.zeros(episodes.mask.shape)
+    for micro in episodes.micro_batches(7):
+        table = episodes.table(
+            micro, token_logprobs(roles, micro.ids, micro.states, temperature).logprobs.detach(), table
+        )
+    sampler = torch.tensor([number for completion in completions for number in completion.logprobs])
+    torch.testing.assert_close(table[episodes.mask], sampler, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_answers_end_with_the_first_end_token_or_at_the_limit(make: type) -> None:
+    completions = generate(make(make_policy()), PROMPTS * 20)
+    assert {completion.finished for completion in completions} == {True, False}
+    for completion in completions:
+        assert (END in completion.ids) == completion.finished
+        assert END not in completion.ids[:-1]
+        assert len(completion.ids) == len(completion.logprobs)
+        assert completion.finished or len(completion.ids) == 12
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_an_answer_does_not_depend_on_its_neighbours(make: type) -> None:
+    """The first row's random numbers come first, so it can be drawn alone with the same ones."""
+    roles = make_policy()
+    for first in PROMPTS:
+        alone = generate(make(roles), [first])[0]
+        assert generate(make(roles), [first, *PROMPTS])[0].ids == alone.ids
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_the_coldest_answers_are_those_of_transformers(make: type) -> None:
+    roles = make_policy()
+    for prompt, completion in zip(PROMPTS, generate(make(roles), PROMPTS, temperature=1e-4), strict=True):
+        greedy = roles.model.generate(
+            torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=END, pad_token_id=0
+        )
+        assert completion.ids == greedy[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_the_role_in_use_speaks(make: type) -> None:
+    roles = make_policy()
+    policy = generate(make(roles), PROMPTS)
+    roles.use("base")
+    base = generate(make(roles), PROMPTS)
+    assert [c.ids for c in base] == [c.ids for c in generate(make(make_roles()), PROMPTS)]
+    assert [c.ids for c in base] != [c.ids for c in policy]
+    roles.use("policy")
+    assert [c.ids for c in generate(make(roles), PROMPTS)] == [c.ids for c in policy]
