@@ -47,7 +47,8 @@ class Client:
         form = {"login": username, "password": password, "csrfmiddlewaretoken": token[1]}
         answer = self._http.post("/accounts/login/", data=form)
         if answer.status_code != 302 or "sessionid" not in self._http.cookies:
-            raise RequestRefused(f"{username} could not sign in ({answer.status_code}).")
+            said = " ".join(re.findall(r"<li[^>]*>([^<]+)</li>", answer.text))
+            raise RequestRefused(f"{username} could not sign in ({answer.status_code}). {said}")
 
     def get(self, path: str, **query: Any) -> Any:
         return self._answer(self._http.get(path, params=query))

@@ -34,7 +34,7 @@ def run_loop(story: Story, researcher: Client, campaign: str, runs: Path) -> Jso
 def _rank(story: Story, researcher: Client, campaign: str) -> None:
     people = population(story.seed)
     story.begin(f"{len(people)} simulated annotators sign in and rank.")
-    story.report["labels"] = stages.annotate(story, campaign, people, Quota(stages.LABELS))
+    story.report["labels"] = stages.annotate(story, researcher, campaign, people, Quota(stages.LABELS))
     story.end("labeling")
     shuffled = ", dealt at random" if story.shuffle else ""
     story.say(f"{story.report['labels']} rankings{shuffled}; the rest is left for you.")
@@ -77,8 +77,7 @@ def _train_policy(story: Story, researcher: Client, campaign: str, base: str, re
 def _draw_both(story: Story, researcher: Client, policy: str) -> str:
     story.begin("Old and new model answer questions that neither has been trained on.")
     questions = stages.create_campaign(researcher, "Held-out questions", protocol="pair", overlap=1)
-    held_out = stages.held_out_replies(story.seed)
-    researcher.upload(f"/api/campaigns/{questions}/imports", "held-out.jsonl", held_out)
+    stages.import_items(researcher, questions, "held-out.jsonl", stages.held_out_replies(story.seed))
     run = stages.start_run(
         researcher,
         "sampling",
@@ -115,9 +114,9 @@ def _compare(story: Story, researcher: Client, sampling: str, policy_name: str) 
     judges = population(story.seed + FRESH, prefix="judge")
     story.begin(f"{len(judges)} other annotators compare the replies of both, blind.")
     campaign = stages.campaign_from(researcher, sampling, "Old or new model?", overlap=stages.JUDGES_PER_PAIR)
-    stages.add_members(researcher, campaign, ["annotator", *(judge.name for judge in judges)])
+    stages.add_members(researcher, campaign, ["annotator"])
     researcher.post(f"/api/campaigns/{campaign}/state", {"state": "open"})
-    stages.annotate(story, campaign, judges, Quota(stages.COMPARISONS))
+    stages.annotate(story, researcher, campaign, judges, Quota(stages.COMPARISONS))
     wins: dict[str, list[float]] = {}
     for row in researcher.lines(f"/api/campaigns/{campaign}/export", what="rankings"):
         policy = [completion["source"] for completion in row["completions"]].index(policy_name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -24,7 +23,6 @@ import httpx
 
 from demo import stages
 from demo.client import RequestRefused
-from demo.labelers import population
 from demo.loop import run_loop, write_report
 from demo.processes import ROOT, ChildFailed, Processes, child_environment, free_port
 from demo.stages import StageFailed, Story
@@ -81,7 +79,7 @@ def _demo(wishes: Wishes, processes: Processes, var: Path) -> None:
         url=f"http://127.0.0.1:{port}",
         seed=wishes.seed,
         shuffle=wishes.shuffle,
-        passwords=_passwords(wishes.seed),
+        processes=processes,
         started=time.monotonic(),
     )
     if port != wishes.port:
@@ -89,11 +87,15 @@ def _demo(wishes: Wishes, processes: Processes, var: Path) -> None:
     story.begin("Starting: database, server, worker, and the first replies of the language model.")
     shutil.rmtree(folder / "first-replies", ignore_errors=True)
     replies = stages.start_first_replies(processes, folder / "first-replies", wishes.seed)
-    _start_server(story, processes, port)
+    _start_server(story, port)
     _print_log_ins(story)
-    processes.finish("first-replies")
     with story.sign_in("researcher") as researcher:
-        campaign = stages.open_campaign(story, researcher, replies)
+        campaign = stages.open_campaign(story, researcher)
+        story.say(f"First comparison: {story.url}/campaigns/{campaign}/label/")
+        story.end("first_comparison")
+        processes.finish("first-replies")
+        items = stages.import_items(researcher, campaign, "first-replies.jsonl", stages.first_replies(replies))
+        story.say(f"{items} questions with {stages.COMPLETIONS} replies each of the language model are in.")
         story.end("start")
         report = run_loop(story, researcher, campaign, var / "runs")
     write_report(folder / "report.json", report)
@@ -105,21 +107,11 @@ def _demo(wishes: Wishes, processes: Processes, var: Path) -> None:
             time.sleep(1.0)
 
 
-def _passwords(seed: int) -> dict[str, str]:
-    """New ones on every start; nothing of them is stored but their hashes."""
-    simulated = [*population(seed), *population(seed, prefix="judge")]
-    return {name: secrets.token_urlsafe(12) for name in (*ROLES, *(person.name for person in simulated))}
-
-
-def _start_server(story: Story, processes: Processes, port: int) -> None:
+def _start_server(story: Story, port: int) -> None:
     """Migrate, make the accounts, start server and worker, and wait until pages are served."""
-    people = [
-        {"username": name, "password": password, "role": ROLES.get(name, "annotator")}
-        for name, password in story.passwords.items()
-    ]
-    processes.start("accounts", [sys.executable, "-m", "demo.people"], stdin=json.dumps(people).encode())
-    processes.finish("accounts")
+    story.make_accounts(ROLES)
     server = ["uvicorn", "config.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
+    processes = story.processes
     processes.start("server", [sys.executable, "-m", *server, "--log-level", "warning"])
     processes.start("worker", [sys.executable, "manage.py", "worker"])
     while True:

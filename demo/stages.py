@@ -8,7 +8,9 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import secrets
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from typing import Any
 
 from demo import world
 from demo.client import Client, Quota, answer_tasks
-from demo.labelers import Labeler, population
+from demo.labelers import Labeler
 from demo.processes import Processes
 from training.engine.rundir import RunDir, read_jsonl, write_jsonl
 
@@ -34,10 +36,10 @@ You are judging replies of a shop's support desk. Put the reply first that a cus
 Replies that are equally good (or equally bad) may share a rank.
 """
 
-TRAINING_PROMPTS, HELD_OUT_PROMPTS, COMPLETIONS = 400, 300, 4
+DESK_PROMPTS, TRAINING_PROMPTS, HELD_OUT_PROMPTS, COMPLETIONS = 24, 400, 300, 4
 OVERLAP = 2
 LABELS = 600
-"""Of the 800 slots: some prompts have two opinions, which defines agreement, and some are left for people."""
+"""Of the 848 slots: some prompts have two opinions, which defines agreement, and some are left for people."""
 MAX_NEW_TOKENS = 40
 REWARD_SETTINGS: dict[str, Any] = {}
 PPO_SETTINGS: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS}
@@ -60,11 +62,14 @@ class Story:
     url: str
     seed: int
     shuffle: bool
-    passwords: dict[str, str]
+    processes: Processes
     started: float
+    passwords: dict[str, str] = field(default_factory=dict)
     report: Json = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _stage_started: float = 0.0
+    # Each attempt counts against the server's limit of failed sign-ins until it has succeeded.
+    _sign_ins: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(4))
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
@@ -77,7 +82,18 @@ class Story:
         self.seconds[stage] = round(time.monotonic() - self._stage_started, 1)
 
     def sign_in(self, username: str) -> Client:
-        return Client(self.url, username, self.passwords[username])
+        with self._sign_ins:
+            return Client(self.url, username, self.passwords[username])
+
+    def make_accounts(self, roles: dict[str, str]) -> None:
+        """Accounts by name and role, with new passwords, of which only hashes are stored."""
+        people = [
+            {"username": name, "role": role, "password": self.passwords.setdefault(name, secrets.token_urlsafe(12))}
+            for name, role in roles.items()
+        ]
+        command = [sys.executable, "-m", "demo.people"]
+        self.processes.start("accounts", command, stdin=json.dumps(people).encode())
+        self.processes.finish("accounts")
 
 
 # First replies: drawn by the engine itself while the server is still starting.
@@ -87,7 +103,7 @@ def start_first_replies(processes: Processes, folder: Path, seed: int) -> RunDir
     """Start the engine on a sampling run over training questions."""
     rundir = RunDir(folder)
     rundir.create()
-    asked = itertools.islice(world.questions(seed=seed, held_out=False), TRAINING_PROMPTS)
+    asked = _questions(seed, DESK_PROMPTS, DESK_PROMPTS + TRAINING_PROMPTS)
     rows = [{"id": str(number), "messages": _user(question.text)} for number, question in enumerate(asked)]
     rundir.write_manifest({"prompts.jsonl": write_jsonl(rundir.data / "prompts.jsonl", rows)})
     settings = {"base": str(MODEL), "seed": seed, "completions": COMPLETIONS, "batch_size": 400}
@@ -103,11 +119,23 @@ def first_replies(rundir: RunDir) -> bytes:
     return _jsonl((row["messages"], [one["messages"][-1]["content"] for one in row["completions"]]) for row in rows)
 
 
+def desk_replies(seed: int) -> bytes:
+    """A few questions with replies that the support desk itself wrote: something to rank at once."""
+    return _written(seed, _questions(seed, 0, DESK_PROMPTS), COMPLETIONS)
+
+
 def held_out_replies(seed: int) -> bytes:
-    """Held-out questions with two replies each as the careless support desk wrote them."""
+    """Held-out questions, with two replies each of the support desk because an item needs some."""
+    return _written(seed, itertools.islice(world.questions(seed=seed, held_out=True), HELD_OUT_PROMPTS), 2)
+
+
+def _questions(seed: int, start: int, stop: int) -> Iterable[world.Question]:
+    return itertools.islice(world.questions(seed=seed, held_out=False), start, stop)
+
+
+def _written(seed: int, asked: Iterable[world.Question], replies: int) -> bytes:
     rng = random.Random(seed)
-    asked = itertools.islice(world.questions(seed=seed, held_out=True), HELD_OUT_PROMPTS)
-    return _jsonl((_user(one.text), [world.exchange(rng, one).reply for _ in range(2)]) for one in asked)
+    return _jsonl((_user(one.text), [world.exchange(rng, one).reply for _ in range(replies)]) for one in asked)
 
 
 def _user(text: str) -> list[Json]:
@@ -124,14 +152,19 @@ def _jsonl(items: Iterable[tuple[list[Json], list[str]]]) -> bytes:
 # Campaigns and annotators.
 
 
-def open_campaign(story: Story, researcher: Client, rundir: RunDir) -> str:
-    """Create the campaign, import the first replies, let everybody in, open it; return its id."""
+def open_campaign(story: Story, researcher: Client) -> str:
+    """Create the campaign, import some items, let the person at the screen in, open it; return its id."""
     campaign = create_campaign(researcher, "Support replies", protocol="ranking", overlap=OVERLAP)
-    brought = researcher.upload(f"/api/campaigns/{campaign}/imports", "first-replies.jsonl", first_replies(rundir))
-    add_members(researcher, campaign, ["annotator", *(person.name for person in population(story.seed))])
+    import_items(researcher, campaign, "desk.jsonl", desk_replies(story.seed))
+    add_members(researcher, campaign, ["annotator"])
     researcher.post(f"/api/campaigns/{campaign}/state", {"state": "open"})
-    story.say(f"The campaign is open with {brought['accepted']} questions, {COMPLETIONS} replies each.")
     return campaign
+
+
+def import_items(researcher: Client, campaign: str, name: str, rows: bytes) -> int:
+    """Bring in a file; return how many items it gave."""
+    brought = researcher.upload(f"/api/campaigns/{campaign}/imports", name, rows)
+    return int(brought["accepted"])
 
 
 def create_campaign(researcher: Client, name: str, *, protocol: str, overlap: int) -> str:
@@ -144,8 +177,10 @@ def add_members(researcher: Client, campaign: str, usernames: Iterable[str]) -> 
         researcher.post(f"/api/campaigns/{campaign}/members", {"username": username, "role": "annotator"})
 
 
-def annotate(story: Story, campaign: str, people: Sequence[Labeler], quota: Quota) -> int:
-    """All these people sign in and answer side by side; return how many answers they gave."""
+def annotate(story: Story, researcher: Client, campaign: str, people: Sequence[Labeler], quota: Quota) -> int:
+    """These people get accounts, sign in, and answer side by side; return how many answers they gave."""
+    story.make_accounts({person.name: "annotator" for person in people})
+    add_members(researcher, campaign, [person.name for person in people])
 
     def work(person: Labeler) -> int:
         with story.sign_in(person.name) as client:
