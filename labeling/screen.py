@@ -57,7 +57,6 @@ class Screen:
     noun: str
     earlier: Sequence[Message]
     recent: Sequence[Message]
-    shared: int  # turns that all completions begin with, shown once with the context
     cards: Sequence[Card]
     entered: Entered
 
@@ -81,15 +80,15 @@ def screen_of(task: Task, entered: Entered | None = None) -> Screen:
         noun=NOUNS[task.protocol],
         earlier=context[:fold],
         recent=context[fold:],
-        shared=shared,
         cards=[Card(c.label, c.messages[shared:], entered.ranks.get(c.label)) for c in task.completions],
         entered=entered,
     )
 
 
 def shared_turns(conversations: Sequence[Sequence[Message]]) -> int:
-    """How many turns all conversations begin with; the first difference comes right after."""
-    return sum(1 for _ in takewhile(_all_equal, zip(*conversations, strict=False)))
+    """How many turns all conversations begin with. Of each, the last turn at least stays its own."""
+    openings = [turns[:-1] for turns in conversations]
+    return sum(1 for _ in takewhile(_all_equal, zip(*openings, strict=False)))
 
 
 def single_turns(conversations: Sequence[Sequence[Message]]) -> bool:
