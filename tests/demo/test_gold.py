@@ -33,7 +33,7 @@ def test_nothing_that_trains_or_serves_can_reach_gold(package: str) -> None:
 
 
 def test_only_judges_import_gold() -> None:
-    judges = {"labelers.py", "show_lm.py"}
+    judges = {"client.py", "judging.py", "labelers.py", "show_lm.py"}
     users = {path.name for path in (ROOT / "demo").rglob("*.py") if "demo.gold" in imported_modules(path)}
     assert users == judges
     reached = {path.name for path in (ROOT / "demo").rglob("*.py") if "demo.labelers" in imported_modules(path)}
