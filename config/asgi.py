@@ -1,4 +1,5 @@
 import os
+import warnings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -15,3 +16,5 @@ from config.routing import router  # noqa: E402
 application = ProtocolTypeRouter(
     {"http": http, "websocket": AllowedHostsOriginValidator(SessionMiddlewareStack(router))}
 )
+# WhiteNoise streams files with a plain iterator, which is fine for files of this size; Django warns at the first one.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")

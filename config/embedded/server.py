@@ -159,9 +159,11 @@ class Server:
         while True:
             remains = self._processes()
             if not remains:
-                # Nobody runs here, so a pid file is from before a crash. Its process id may belong to somebody
-                # else by now (always so after a restart of a container), which PostgreSQL would take for itself.
+                # Nobody runs here, so pid files are from before a crash. Their process id may belong to somebody
+                # else by now (always so after a restart of a container), or to a zombie that nobody has waited for
+                # yet, and PostgreSQL would take it for a running server.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
+                (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
             try:
                 self._run("pg_ctl", *command, "-o", f"-k '{self.socket_dir}' {options}")
                 return
