@@ -65,10 +65,10 @@ browser: $(READY_DEV)
 	$(PYTHON) -m venv .venv
 
 # torch first: its file may name an index of its own. Where that cannot be reached, the usual index has torch, too.
-$(READY): requirements/web.in requirements/engine.in requirements/constraints.txt $(TORCH) | .venv
+$(READY): requirements/web.in requirements/engine.in requirements/embedded.in requirements/constraints.txt $(TORCH) | .venv
 	@echo "Installing into .venv (a few minutes the first time) ..."
 	@$(PIP) --retries 1 --timeout 15 -r $(TORCH) 2>/dev/null || $(PIP) -r requirements/torch-gpu.txt
-	@$(PIP) -r requirements/web.in -r requirements/engine.in
+	@$(PIP) -r requirements/web.in -r requirements/engine.in -r requirements/embedded.in
 	@touch $@
 
 $(READY_DEV): requirements/dev.in $(READY)
