@@ -99,9 +99,7 @@ function rankMarked(rank) {
 let activeMs = 0;
 
 function setPartial(on) {
-  const field = $("#answer input[name=partial]");
-  field.disabled = !on;
-  field.value = on ? "yes" : "";
+  $("#answer [name=partial]").checked = on;
 }
 
 function problem(text) {
@@ -120,7 +118,7 @@ document.addEventListener("submit", (event) => {
   const missing = unranked();
   const stop = (text) => { problem(text); event.preventDefault(); event.stopPropagation(); };
   if (cards().length - missing.length < 2) stop("Rank at least two answers, or skip the item.");
-  else if (missing.length && !form.elements.partial.value) {
+  else if (missing.length && !form.elements.partial.checked) {
     stop(`${letters(missing).join(", ")}: no rank yet. Press Enter or Submit again to leave unranked.`);
     setPartial(true);
   }
@@ -148,9 +146,9 @@ function closeAll() {
 function rememberGuidelines() {
   const { version, campaign } = $("#guidelines").dataset;
   try {
-    const read = localStorage.getItem(`guidelines:${campaign}`);
-    $("#guidelines .changed").hidden = !read || read === version;
-    if ($("#guidelines").open || !read) localStorage.setItem(`guidelines:${campaign}`, version);
+    const key = `guidelines:${campaign}`;
+    if ($("#guidelines").open || !localStorage.getItem(key)) localStorage.setItem(key, version);
+    $("#guidelines .changed").hidden = localStorage.getItem(key) === version;
   } catch { /* storage may be blocked: then nothing is marked as changed */ }
 }
 
@@ -179,7 +177,7 @@ const COMMON = {
   f: () => open($("#notes"), $("#notes input")),
   r: () => open($("#notes"), $("#rationale")),
   s: () => open($("#skip"), $("#skip input:checked") || $("#skip input")),
-  g: () => ($("#guidelines").open ? closeAll() : open($("#guidelines"), $(".drawer-body"))),
+  g: () => open($("#guidelines"), $(".drawer-body")),
   u: () => press($("#undo")),
   "?": () => $("#keys").showModal(),
 };
@@ -200,13 +198,13 @@ function actionFor(event) {
   const { key, target } = event;
   if (target.closest("dialog")) return null;
   if (key === "Escape") return closeAll;
-  const panel = target.closest(".panel-body");
-  if (panel && $("#skip").contains(panel) && /^[1-9]$/.test(key) && target.type === "radio") {
+  if ($("#skip")?.open && /^[1-9]$/.test(key) && target.type === "radio") {
     return () => $$("#skip input[type=radio]")[key - 1]?.click();
   }
+  if (panels().some((panel) => panel.open)) return key === "g" && $("#guidelines").open ? closeAll : null; // reading is not answering
   if (target.closest("textarea, select, input:not([type=checkbox])")) return null;
   if (key === "Enter" && target.closest("button, a, summary, input")) return null;
-  if (key.startsWith("Arrow") && target.closest(".context-body, .drawer-body, .scroll")) return null; // these scroll
+  if (key.startsWith("Arrow") && target.closest(".context-body, .scroll")) return null; // these scroll
   if (!task().dataset.lease) return { u: COMMON.u, g: COMMON.g, Enter: () => press($("#next-form button")) }[key];
   if (COMMON[key]) return COMMON[key];
   if (!isRanking()) return PAIR[key];

@@ -1,5 +1,7 @@
-// Runs before the first paint, so that a chosen colour scheme never flashes the other one.
+// Runs before the first paint, so that a chosen colour scheme never flashes the other one, and what only serves
+// browsers without JavaScript (.plain-only) is never seen.
 (() => {
+  document.documentElement.classList.add("js");
   const apply = (value) => {
     if (value) document.documentElement.dataset.theme = value;
     else delete document.documentElement.dataset.theme;
