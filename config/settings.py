@@ -248,6 +248,12 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Prefloop API",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "CampaignStateEnum": "labeling.models.Campaign.State",
+        "RunStateEnum": "training.models.TrainingRun.State",
+        "RunKindEnum": "training.models.TrainingRun.Kind",
+        "ArtifactKindEnum": "training.models.ModelArtifact.Kind",
+    },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SERVE_AUTHENTICATION": REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],
 }
