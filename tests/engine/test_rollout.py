@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from tests.engine.tiny import END, make_roles, randomize
 from training.engine.episodes import Episodes
 from training.engine.logprobs import token_logprobs
 from training.engine.models import RoleModel
 from training.engine.rollout import Completion, RolloutEngine, Sampling
+from training.engine.rollout.fast import FastEngine, choose_engine
 from training.engine.rollout.reference import ReferenceEngine, draw
 
 PROMPTS = [[2, 7, 3], [2, 9, 10, 11, 3], [2, 8, 3], [2, 12, 13, 14, 15, 16, 3], [2, 7, 3]]
-ENGINES = [ReferenceEngine]
+ENGINES = [ReferenceEngine, FastEngine]
 
 
 def make_policy() -> RoleModel:
@@ -27,6 +31,11 @@ def generate(engine: RolloutEngine, prompts: list[list[int]], seed: int = 0, **c
     settings = {"max_new_tokens": 12, "temperature": 1.0} | changes
     sampling = Sampling(int(settings["max_new_tokens"]), settings["temperature"], (END,))
     return engine.generate(prompts, sampling, torch.Generator().manual_seed(seed))
+
+
+def both_engines(roles: RoleModel, prompts: list[list[int]]) -> Iterator[tuple[Completion, Completion]]:
+    fast, plain = generate(FastEngine(roles), prompts), generate(ReferenceEngine(roles), prompts)
+    return zip(fast, plain, strict=True)
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -102,3 +111,33 @@ def test_the_role_in_use_speaks(make: type) -> None:
     assert [c.ids for c in base] != [c.ids for c in policy]
     roles.use("policy")
     assert [c.ids for c in generate(make(roles), PROMPTS)] == [c.ids for c in policy]
+
+
+def test_the_fast_engine_gives_the_answers_of_the_plain_one() -> None:
+    roles = make_policy()
+    assert isinstance(choose_engine(roles), FastEngine)
+    for fast, plain in both_engines(roles, PROMPTS * 30):
+        assert fast.ids == plain.ids
+        torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=1e-4, rtol=0)
+
+
+def test_models_of_other_shapes_take_the_plain_engine() -> None:
+    gpt = GPT2LMHeadModel(GPT2Config(vocab_size=23, n_embd=16, n_layer=1, n_head=2))
+    roles = RoleModel(gpt, None)
+    assert isinstance(choose_engine(roles), ReferenceEngine)
+    assert len(generate(choose_engine(roles), PROMPTS)) == len(PROMPTS)
+
+
+def test_biases_and_tied_heads_are_read_too() -> None:
+    """Qwen2 has biases on q, k and v and here ties its head to the embedding."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 23, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True}
+    roles = RoleModel(Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, initializer_range=0.3)), None)
+    with torch.no_grad():
+        for name, parameter in roles.model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    assert isinstance(choose_engine(roles), FastEngine)
+    for fast, plain in both_engines(roles, PROMPTS):
+        assert fast.ids == plain.ids

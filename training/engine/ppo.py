@@ -29,7 +29,7 @@ from .models import RoleModel, load_start
 from .optim import adamw, linear_decay, set_learning_rate
 from .reward_sources import AdapterReward, RewardSource
 from .rollout import RolloutEngine, Sampling
-from .rollout.reference import ReferenceEngine
+from .rollout.fast import choose_engine
 from .samples import Answers, Showcase
 from .session import EngineError, Session
 from .timing import PhaseClock
@@ -281,4 +281,4 @@ def build(session: Session, config: PpoConfig) -> Trainer:
     reward = AdapterReward(roles, config.reward_path, config.base)
     roles.add_copy("value", "reward")
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
-    return Trainer(config, roles, reward, ReferenceEngine(roles), sampling, reward.linear_head())
+    return Trainer(config, roles, reward, choose_engine(roles), sampling, reward.linear_head())

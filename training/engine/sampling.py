@@ -10,7 +10,7 @@ from .config import SamplingConfig
 from .data import generator_for, read_rows
 from .models import RoleModel, adapter_folder, load_base
 from .rollout import RolloutEngine, Sampling
-from .rollout.reference import ReferenceEngine
+from .rollout.fast import choose_engine
 from .rundir import write_jsonl
 from .session import Session
 from .tokens import decode, encode_prompts, end_ids
@@ -26,7 +26,7 @@ def run(session: Session) -> None:
     limits = {"max_tokens": config.max_prompt_tokens, "new_tokens": config.max_new_tokens}
     prompts = encode_prompts(roles, rows, **limits)
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
-    engine = ReferenceEngine(roles)
+    engine = choose_engine(roles)
     # Prompts of similar length together: less padding. The rows are put back in order at the end.
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
     size = max(1, config.batch_size // config.completions)

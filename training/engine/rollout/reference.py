@@ -46,7 +46,7 @@ class ReferenceEngine:
                 cache.batch_select_indices(keep)
                 ids, mask, rows, running = ids[keep], mask[keep], rows[keep], running[keep]
             ids, mask = ids[:, None], torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        return _collect(tokens, logprobs, ends)
+        return collect(tokens, logprobs, ends)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         """Logits (rows, vocabulary) behind the last column of `ids`."""
@@ -80,7 +80,7 @@ def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[T
     return ids, mask
 
 
-def _collect(tokens: Tensor, logprobs: Tensor, ends: Tensor) -> list[Completion]:
+def collect(tokens: Tensor, logprobs: Tensor, ends: Tensor) -> list[Completion]:
     ended = torch.isin(tokens, ends)
     finished = ended.any(1)
     lengths = torch.where(finished, ended.int().argmax(1) + 1, tokens.shape[1])
