@@ -1,0 +1,221 @@
+"""Anything that people and managers can do, in any order: the rules of the queue hold after every step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from accounts.models import User
+from labeling.access import get_lease
+from labeling.annotation import MAX_OPEN_LEASES, CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
+from labeling.assignment import LeaseLost, Task, claim_next, heartbeat, progress, release, skip
+from labeling.campaigns import change_state, update_campaign
+from labeling.models import Campaign, Ranking, Slot
+from tests.conftest import make_user
+from tests.labeling.conftest import NOW, add_items
+
+ITEMS = 3
+TIERS = st.sampled_from([[[0], [1]], [[1], [0]], [[0, 1]]])
+people = st.integers(0, 3)
+ids = count()
+
+
+class Queue(RuleBasedStateMachine):
+    """Four people, three items. `leases` are all that were ever given out, whatever has become of them."""
+
+    leases = Bundle("leases")
+    now: datetime
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.example = transaction.atomic()  # rolled back, so examples do not slow each other down
+        self.example.__enter__()
+
+    def teardown(self) -> None:
+        transaction.set_rollback(True)
+        self.example.__exit__(None, None, None)
+
+    @initialize(overlap=st.integers(1, 3))
+    def begin(self, overlap: int) -> None:
+        self.people = [make_user(f"person{next(ids)}", role="admin") for _ in range(4)]
+        self.campaign = Campaign.objects.create(
+            name="Queue", state="open", overlap=overlap, created_by=self.people[0], slot_count=0
+        )
+        add_items(self.campaign, ITEMS)
+        self.now = NOW
+        self.submitted: dict[UUID, tuple[User, Any]] = {}
+        self.lowered = False
+
+    # --- What people do ---
+
+    @rule(target=leases, who=people)
+    def claim(self, who: int) -> Any:
+        task = claim_next(self.people[who], self.campaign, now=self.now)
+        assert task is None or self.campaign.state == "open"
+        if task is None and self.campaign.state == "open":
+            self.nothing_was_free_for(self.people[who])
+        return who, task
+
+    @rule(target=leases, lease=leases, tiers=TIERS)
+    def submit_and_claim(self, lease: tuple[int, Task | None], tiers: Any) -> Any:
+        who, task = lease
+        return who, self.submit(who, task, tiers, and_claim=True)
+
+    @rule(lease=leases, tiers=TIERS)
+    def submit_only(self, lease: tuple[int, Task | None], tiers: Any) -> None:
+        who, task = lease
+        self.submit(who, task, tiers, and_claim=False)
+
+    def submit(self, who: int, task: Task | None, tiers: Any, and_claim: bool) -> Task | None:
+        if task is None:
+            return None
+        person = self.people[who]
+        lease = get_lease(person, task.lease)
+        before = self.submitted.get(task.lease)
+        following = None
+        try:
+            if and_claim:
+                ranking, following = submit_and_claim(person, lease, tiers=tiers, now=self.now)
+            else:
+                ranking = submit_ranking(person, lease, tiers=tiers, now=self.now)
+        except LeaseLost:
+            assert before is not None and before[1] != tiers  # the only reason to refuse a valid answer
+            return None
+        assert ranking.tiers == tiers
+        self.submitted[task.lease] = person, tiers
+        return following
+
+    @rule(lease=leases, action=st.sampled_from(["skip", "release", "heartbeat"]))
+    def put_aside(self, lease: tuple[int, Task | None], action: str) -> None:
+        who, task = lease
+        if task is None:
+            return
+        person = self.people[who]
+        held = get_lease(person, task.lease)
+        with suppress(LeaseLost):
+            if action == "skip":
+                skip(person, held, reason="other")
+            elif action == "release":
+                release(person, held)
+            else:
+                assert heartbeat(person, held, now=self.now) > NOW
+
+    @rule(target=leases, who=people)
+    def undo(self, who: int) -> Any:
+        task = None
+        with suppress(CannotUndo):
+            task = undo_last(self.people[who], self.campaign, now=self.now)
+        return who, task
+
+    @rule(who=people, tiers=TIERS)
+    def revise_newest(self, who: int, tiers: Any) -> None:
+        newest = Ranking.objects.accepted().filter(campaign=self.campaign, user=self.people[who]).last()
+        if newest and self.campaign.state == "open":
+            assert revise(self.people[who], newest, tiers=tiers).previous == newest
+
+    @rule(minutes=st.integers(1, 40))
+    def time_passes(self, minutes: int) -> None:
+        self.now += timedelta(minutes=minutes)
+
+    # --- What managers do ---
+
+    @rule(state=st.sampled_from(["paused", "closed", "open", "open"]))
+    def change_state(self, state: str) -> None:
+        if state != "paused" or self.campaign.state != "closed":
+            self.campaign = change_state(self.campaign, state)
+
+    @rule(overlap=st.integers(1, 3))
+    def change_overlap(self, overlap: int) -> None:
+        self.lowered |= overlap < self.campaign.overlap
+        self.campaign = update_campaign(self.campaign, overlap=overlap)
+
+    @precondition(lambda self: self.campaign.state != "closed")
+    @rule()
+    def import_more(self) -> None:
+        add_items(self.campaign, ITEMS + 1)
+        self.campaign.refresh_from_db()
+
+    # --- What must hold ---
+
+    def nothing_was_free_for(self, person: User) -> None:
+        for slot in self.campaign.slots.exclude(state__in=["done", "void"]):
+            free = slot.expires_at is None or slot.expires_at <= self.now
+            mine = slot.item.slots.filter(user=person).exclude(pk=slot.pk).exists()
+            rankings = slot.item.rankings.filter(user=person)
+            answered = any(ranking.status == "accepted" or ranking.late for ranking in rankings)
+            assert not free or mine or answered or slot.item.skips.filter(user=person).exists()
+
+    @invariant()
+    def the_rules_hold(self) -> None:
+        self.campaign.refresh_from_db()
+        slots = list(self.campaign.slots.all())
+        rankings = list(self.campaign.rankings.all())
+        accepted = [ranking for ranking in rankings if ranking.status == "accepted"]
+        self.no_slot_is_lost_and_none_too_many(slots)
+        self.nobody_is_twice_on_an_item(slots, accepted)
+        self.a_done_slot_is_an_accepted_ranking_and_the_other_way_round(slots, accepted)
+        self.every_answer_is_kept(rankings)
+        self.counts_are_right_and_leases_few(slots, accepted)
+
+    def no_slot_is_lost_and_none_too_many(self, slots: list[Slot]) -> None:
+        done = Counter(slot.item_id for slot in slots if slot.state == "done")
+        there = Counter(slot.item_id for slot in slots if slot.state != "void")
+        assert len(there) in (ITEMS, ITEMS + 1)
+        for item, number in there.items():
+            assert number == max(self.campaign.overlap, done[item])
+            assert self.lowered or done[item] <= self.campaign.overlap
+        assert self.campaign.slot_count == sum(there.values())
+
+    def nobody_is_twice_on_an_item(self, slots: list[Slot], accepted: list[Ranking]) -> None:
+        held = Counter((slot.item_id, slot.user_id) for slot in slots if slot.user_id)
+        given = Counter((ranking.item_id, ranking.user_id) for ranking in accepted)
+        assert max([*held.values(), *given.values(), 0]) <= 1
+
+    def a_done_slot_is_an_accepted_ranking_and_the_other_way_round(
+        self, slots: list[Slot], accepted: list[Ranking]
+    ) -> None:
+        done = {(slot.pk, slot.item_id, slot.user_id) for slot in slots if slot.state == "done"}
+        in_slots = [(ranking.slot_id, ranking.item_id, ranking.user_id) for ranking in accepted if not ranking.late]
+        assert sorted(done) == sorted(in_slots)
+        assert all(ranking.slot_id is None for ranking in accepted if ranking.late)
+
+    def every_answer_is_kept(self, rankings: list[Ranking]) -> None:
+        kept = {ranking.lease: (ranking.user_id, ranking.tiers) for ranking in rankings if ranking.lease}
+        assert kept == {lease: (person.pk, tiers) for lease, (person, tiers) in self.submitted.items()}
+
+    def counts_are_right_and_leases_few(self, slots: list[Slot], accepted: list[Ranking]) -> None:
+        counts = {given.user_id: (given.done, given.extra) for given in self.campaign.contributions.all()}
+        for person in self.people:
+            mine = [ranking.late for ranking in accepted if ranking.user_id == person.pk]
+            assert counts.get(person.pk, (0, 0)) == (mine.count(False), mine.count(True))
+            held = [slot for slot in slots if slot.state == "leased" and slot.user_id == person.pk]
+            assert len(held) <= MAX_OPEN_LEASES
+        assert progress(self.people[0], self.campaign).done == sum(done for done, _ in counts.values())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_rules_of_the_queue_hold_whatever_happens():
+    run_state_machine_as_test(
+        Queue,
+        settings=settings(
+            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
