@@ -52,6 +52,7 @@ def make_campaign(
             raise NoCampaign("There is nothing to compare: each prompt got only one answer, or the same one again.")
         TrainingRun.objects.filter(pk=run.pk).update(made_campaign=campaign)
         notify(run.topic)
+    campaign.refresh_from_db()  # the import has counted slots
     return campaign
 
 

@@ -164,7 +164,11 @@ class ModelArtifact(models.Model):
     name = models.CharField(max_length=120)
     base_model = models.CharField(max_length=500, help_text="Hub name or local path of the base weights.")
     path = models.CharField(max_length=500, blank=True, help_text="Folder of the adapter or model; empty for a base.")
-    format = models.CharField(max_length=8, default="model", choices=[("model", "Model"), ("adapter", "Adapter")])
+    format = models.CharField(
+        max_length=12,
+        default="model",
+        choices=[("model", "Model"), ("adapter", "Adapter"), ("completions", "Completions")],
+    )
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
     reward = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="policies")
     run = models.OneToOneField(TrainingRun, null=True, on_delete=models.PROTECT, related_name="artifact")

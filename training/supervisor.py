@@ -220,8 +220,6 @@ class Supervisor:
         except AWAY as error:
             logger.warning("The database cannot be reached (%s); the engine goes on.", type(error).__name__)
             connection.close()
-            with suppress(Exception):
-                connection.get_connection_params()  # an embedded server that died is started by asking for it
             self._silent_until = time.monotonic() + self._silence
             self._silence = min(2 * self._silence, LONGEST_SILENCE)
             return False

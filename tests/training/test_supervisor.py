@@ -81,32 +81,27 @@ def test_a_run_ends_in_an_artifact_with_the_way_back_to_the_labels(make_run: Mak
     assert os.environ["PREFLOOP_VAR"] in str(run.rundir.path) and "SECRET" not in log
 
 
-def test_killed_and_stopped_engines_resume_and_end_with_the_same_bytes(make_run: MakeRun) -> None:
-    settings = {"epochs": 4.0, "checkpoint_every": 1}
+def test_an_engine_killed_then_stopped_then_resumed_ends_with_the_same_bytes(make_run: MakeRun) -> None:
+    settings = {"epochs": 12.0, "checkpoint_every": 1}
     undisturbed = run_now(make_run(settings=settings))
 
-    killed = make_run(settings=settings)
-    killer = when(lambda: metrics_in(killed.rundir) >= 3, lambda: kill_engine(killed.rundir))
-    killed = run_now(killed)
+    run = make_run(settings=settings)
+    killer = when(lambda: metrics_in(run.rundir) >= 3, lambda: kill_engine(run.rundir))
+    stopper = when(lambda: fresh(run).attempts == 1 and metrics_in(run.rundir) >= 8, lambda: stop_run(run))
+    run = run_now(run)
     killer.join()
-    assert (killed.state, killed.error) == ("succeeded", "")
-    assert "Resuming after step" in killed.rundir.log.read_text(encoding="utf-8")
-
-    stopped = make_run(settings=settings)
-    stopper = when(lambda: metrics_in(stopped.rundir) >= 3, lambda: stop_run(stopped))
-    stopped = run_now(stopped)
     stopper.join()
-    assert stopped.state == "stopped" and 0 < stopped.step < stopped.total_steps
-    assert resume_run(stopped) and fresh(stopped).state == "queued"
-    stopped = run_now(stopped)
-    assert stopped.state == "succeeded"
+    assert run.state == "stopped" and 0 < run.step < run.total_steps
+    assert run.rundir.log.read_text(encoding="utf-8").count("Resuming after step") == 1
+    assert resume_run(run) and fresh(run).state == "queued"
+    run = run_now(run)
+    assert (run.state, run.error) == ("succeeded", "")
+    assert run.rundir.log.read_text(encoding="utf-8").count("Resuming after step") == 2
 
-    wanted = files_of(undisturbed.artifact)
-    assert "head.safetensors" in wanted
-    for run in (killed, stopped):
-        assert files_of(run.artifact) == wanted
-        assert run.artifact.sha256 == undisturbed.artifact.sha256
-        check_events(run)
+    check_events(run)
+    assert "head.safetensors" in files_of(run.artifact)
+    assert files_of(run.artifact) == files_of(undisturbed.artifact)
+    assert run.artifact.sha256 == undisturbed.artifact.sha256
 
 
 def test_a_worker_that_ends_gives_the_run_back_to_the_queue(make_run: MakeRun) -> None:

@@ -67,7 +67,7 @@ async def lane(name: str) -> None:
     """One Procrastinate worker, started again whenever it lost the database."""
     delay = FIRST_DELAY
     clock = asyncio.get_running_loop().time
-    while True:
+    while not queue.shutting_down.is_set():  # a cancellation can come out as the error of a lost connection
         started = clock()
         try:
             await _fetch_and_work(name)
