@@ -1,7 +1,8 @@
 # Everything a newcomer needs is `make demo` and `make test`; both install what is missing into .venv first.
 
 SHELL := /bin/bash
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 PORT ?= 8000
 # Which build of torch: torch-cpu.txt, torch-gpu.txt or a file of your own.
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements/torch-gpu.txt,requirements/torch-cpu.txt)
@@ -60,8 +61,7 @@ browser: $(READY_DEV)
 	  echo "No Chromium could be installed; the browser tests will be skipped."
 
 .venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Prefloop needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "Prefloop needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
 # torch first: its file may name an index of its own. Where that cannot be reached, the usual index has torch, too.
