@@ -5,8 +5,7 @@ when its lease has lapsed it fills another free slot of the item, or replaces th
 is kept as an extra (`late`). A lease that ran out counts as live as long as nobody took the slot. In a campaign that
 is paused or closed, answers to live leases are taken, later ones are kept as extras.
 
-Lock order: the person's `Contribution`, then slots. The common path of a submit is the other way round, but holds
-the one slot that only its own lease may touch, so it cannot be part of a circle.
+Lock order everywhere: the person's `Contribution`, then slots.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from labeling.assignment import (
     remember,
 )
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Contribution, LapsedLease, Ranking, Slot, new_pseudonym
+from labeling.models import Campaign, Contribution, LapsedLease, Ranking, Slot
 from labeling.protocols import checked_flags, checked_note, ranking_tiers
 
 MAX_OPEN_LEASES = 3  # undo gives a person slots besides the one they hold
@@ -51,17 +50,19 @@ class CannotUndo(Exception):
     """There is nothing to take back, or not now; the message says why."""
 
 
-# The new row of a person who was never here before gets a pseudonym; an existing row keeps its own.
+# The parts run inside out, each for the EXISTS of the one around it: lock the person's row, then compare and set the
+# slot, then count. A row that changed while this waited for its lock is looked at again in its newest version.
 COMPLETE = """
-WITH done AS (
+WITH locked AS MATERIALIZED (
+    SELECT id FROM labeling_contribution WHERE campaign_id = %(campaign)s AND user_id = %(user)s FOR NO KEY UPDATE
+), done AS (
     UPDATE labeling_slot SET state = 'done'
-    WHERE lease = %(token)s AND user_id = %(user)s AND state = 'leased'
+    WHERE EXISTS (SELECT FROM locked) AND lease = %(token)s AND user_id = %(user)s AND state = 'leased'
       AND (expires_at > %(now)s OR EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open'))
     RETURNING id
 )
-INSERT INTO labeling_contribution (campaign_id, user_id, labeler, done, extra)
-SELECT %(campaign)s, %(user)s, %(labeler)s, 1, 0 FROM done
-ON CONFLICT (campaign_id, user_id) DO UPDATE SET done = labeling_contribution.done + 1
+UPDATE labeling_contribution SET done = done + 1
+WHERE EXISTS (SELECT FROM done) AND campaign_id = %(campaign)s AND user_id = %(user)s
 RETURNING labeler
 """
 
@@ -159,14 +160,8 @@ def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranki
 
 
 def _complete(user: User, slot: Slot, now: datetime) -> str | None:
-    """Compare-and-set: the slot is done if this lease still holds it. Locks and returns the person's pseudonym."""
-    parameters = {
-        "token": slot.lease,
-        "user": user.pk,
-        "campaign": slot.campaign_id,
-        "labeler": new_pseudonym(),
-        "now": now,
-    }
+    """Compare-and-set: the slot is done if this lease still holds it. Returns the person's pseudonym."""
+    parameters = {"token": slot.lease, "user": user.pk, "campaign": slot.campaign_id, "now": now}
     with connection.cursor() as cursor:
         row = cursor.execute(COMPLETE, parameters).fetchone()
     return None if row is None else str(row[0])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from threading import Thread
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from labeling.access import get_lease
 from labeling.annotation import CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
-from labeling.assignment import LeaseLost, claim_next, current_task, progress, release, skip
+from labeling.assignment import LeaseLost, claim_next, current_task, lock_contribution, progress, release, skip
 from labeling.campaigns import change_state, update_campaign
 from labeling.models import Campaign, Contribution, Ranking, Slot
 from labeling.protocols import InvalidRanking, labels_of_tiers, tiers_of_labels
@@ -308,3 +310,32 @@ def test_a_pseudonym_is_one_per_person_and_campaign(campaign: Campaign, foreign_
             submit_ranking(admin, get_lease(admin, claim(admin, place).lease), tiers=[[0], [1]], now=NOW)
     assert Contribution.objects.filter(user=admin).values("labeler").distinct().count() == 2
     assert Ranking.objects.values("labeler").distinct().count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_submit_locks_the_person_before_the_slot(campaign: Campaign, anna: User):
+    """Two tabs, one submitting and one releasing the same lease, would lock each other out the other way round."""
+    add_items(campaign, 1)
+    task = claim(anna, campaign)
+    given: list[Ranking] = []
+
+    def submit_in_another_tab() -> None:
+        given.append(submit(anna, task))
+        connection.close()
+
+    thread = Thread(target=submit_in_another_tab)
+    with transaction.atomic():
+        lock_contribution(anna, campaign)
+        thread.start()
+        while not waits_for_a_lock():
+            time.sleep(0.01)
+        assert Slot.objects.select_for_update(nowait=True).get().state == "leased"
+        assert not given
+    thread.join()
+    assert Slot.objects.get().state == "done"
+    assert len(given) == 1
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        return cursor.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None
