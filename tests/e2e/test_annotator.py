@@ -154,7 +154,7 @@ def test_pairs_are_answered_by_single_keys_and_taken_back(page: Page, sign_in: S
     lease = lease_of(page)
     page.keyboard.press("u")
     next_item(page, lease)
-    assert Ranking.objects.order_by("pk").last().status == "withdrawn"  # type: ignore[union-attr]
+    assert Ranking.objects.order_by("pk").last().status == "withdrawn"
     assert "2 of 4 · you 2" in page.locator("#label-progress").inner_text()
     assert set(shown(page).values()) == set.union(*expected[-1])
     assert page.evaluate("performance.timeOrigin") == loaded  # never reloaded
