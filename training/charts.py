@@ -46,12 +46,8 @@ VALUE_LOSS = Chart("value-loss", "Value loss", "Error of the predicted returns."
 ENTROPY = Chart("entropy", "Entropy", "Uncertainty of the policy per token, in nats.", ("policy/entropy",))
 LENGTH = Chart("length", "Length", "Tokens per answer.", ("objective/length",))
 ENDED = Chart("ended", "Ended by itself", "Share of the answers that end before the limit.", ("objective/ended",))
-CLIPPED = Chart(
-    "clipped",
-    "Clipped and moved",
-    "Share of clipped ratios, and KL of one update.",
-    ("policy/clipfrac", "policy/approxkl"),
-)
+CLIPPED = Chart("clipped", "Clipped", "Share of the tokens whose ratio is clipped.", ("policy/clipfrac",))
+MOVED = Chart("moved", "KL of one update", "From the policy that sampled to the one updated.", ("policy/approxkl",))
 COEFFICIENT = Chart("kl-coef", "KL coefficient", "Weight of the KL penalty.", ("objective/kl_coef",))
 SPEED = Chart("speed", "Tokens per second", "Generated and learned from.", ("perf/tokens_per_second",))
 LOSS = Chart("loss", "Loss", "On the training batches and on the held-out prompts.", ("loss/train", "eval/loss"))
@@ -65,10 +61,10 @@ ACCURACY = Chart(
 RATE = Chart("learning-rate", "Learning rate", "As scheduled.", ("learning_rate",))
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
-    "ppo": (SCORE, KL, REWARD, LENGTH, ENTROPY, POLICY_LOSS, VALUE_LOSS, ENDED, CLIPPED, COEFFICIENT, SPEED),
-    "reward": (LOSS, ACCURACY, RATE, SPEED),
-    "sft": (LOSS, RATE, SPEED),
-    "sampling": (ENDED, SPEED),
+    "ppo": (SCORE, KL, REWARD, LENGTH, ENTROPY, POLICY_LOSS, VALUE_LOSS, ENDED, CLIPPED, MOVED, COEFFICIENT, SPEED),
+    "reward": (LOSS, ACCURACY, RATE),
+    "sft": (LOSS, RATE),
+    "sampling": (ENDED,),
 }
 
 

@@ -24,6 +24,7 @@ from training.snapshots import SnapshotFilters
 CHOSEN_APART = (*FILLED_IN, "versus")
 PREFIX = "setting_"
 LABELS = {
+    "eval_fraction": "Held-out share",
     "lora_rank": "LoRA rank",
     "lora_alpha": "LoRA alpha",
     "lora_dropout": "LoRA dropout",
@@ -34,6 +35,16 @@ LABELS = {
     "gae_lambda": "GAE lambda",
     "ppo_epochs": "PPO epochs",
     "dtype": "Precision",
+}
+
+CHOICES = {
+    "plackett_luce": "Plackett-Luce, whole rankings",
+    "pairwise": "Pairwise",
+    "cpu": "CPU",
+    "cuda": "GPU (CUDA)",
+    "auto": "Automatic",
+    "fixed": "Fixed",
+    "adaptive": "Adaptive",
 }
 
 
@@ -174,7 +185,9 @@ def setting_field(config: type, field: dataclasses.Field[Any]) -> forms.Field:
         "initial": field.default,
     }
     if meta["choices"]:
-        return forms.ChoiceField(choices=[(choice, choice.replace("_", " ")) for choice in meta["choices"]], **common)
+        return forms.ChoiceField(
+            choices=[(choice, CHOICES.get(choice, choice)) for choice in meta["choices"]], **common
+        )
     if wanted is bool:
         return forms.BooleanField(required=False, **common)
     if wanted is str:

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.models import DatasetSnapshot, ModelArtifact, TrainingRun
-
-DEEPEST = 50
+from training.models import ModelArtifact, TrainingRun
 
 
 @dataclass(frozen=True)
 class Step:
-    """One model on the way: how it was made and from what. `role` says what the model below took it for."""
+    """One model on the way and what it came from. Parents have steps of their own, further down."""
 
     model: ModelArtifact
-    role: str
-    depth: int
-    run: TrainingRun | None
-    snapshot: DatasetSnapshot | None
-    sampled_from: ModelArtifact | None
-    """The policy whose answers people ranked, when the campaign was made by a sampling run."""
+    sampled_by: TrainingRun | None
+    """The sampling run whose answers people ranked, when the campaign of the snapshot was made by one."""
+
+    @property
+    def parents(self) -> list[ModelArtifact]:
+        asked = self.sampled_by.base if self.sampled_by else None
+        return [model for model in (self.model.reward, self.model.parent, asked) if model is not None]
 
 
 def lineage(model: ModelArtifact) -> list[Step]:
-    """The model and everything it stands on, nearest first. A model that is reached twice is told once."""
-    seen: set[int] = set()
-    return list(_walk(model, "", 0, seen))
+    """The model and everything it stands on, nearest first, each model once."""
+    steps: list[Step] = []
+    seen = {model.pk}
+    waiting = [model]
+    while waiting:
+        step = _step(waiting.pop(0))
+        steps.append(step)
+        for parent in step.parents:
+            if parent.pk not in seen:
+                seen.add(parent.pk)
+                waiting.append(parent)
+    return steps
 
 
-def _walk(model: ModelArtifact, role: str, depth: int, seen: set[int]) -> Iterator[Step]:
-    if model.pk in seen or depth > DEEPEST:
-        return
-    seen.add(model.pk)
-    run, snapshot = model.run, model.snapshot
-    source = TrainingRun.objects.filter(made_campaign=snapshot.campaign).first() if snapshot else None
-    sampled_from = source.base if source else None
-    yield Step(model, role, depth, run, snapshot, sampled_from)
-    for parent, its_role in (
-        (model.reward, "trained against"),
-        (model.parent, "started from"),
-        (sampled_from, "wrote the answers that people ranked"),
-    ):
-        if parent is not None:
-            yield from _walk(parent, its_role, depth + 1, seen)
+def _step(model: ModelArtifact) -> Step:
+    source = None
+    if model.snapshot is not None:
+        source = TrainingRun.objects.filter(made_campaign=model.snapshot.campaign).select_related("base").first()
+    return Step(model, source)

@@ -76,7 +76,7 @@ def create_run(
             run = TrainingRun.objects.create(
                 public_id=public_id,
                 kind=kind,
-                name=name.strip()[:120] or f"{kind.label}: {inputs.campaign.name}"[:120],
+                name=name.strip()[:120] or _name(kind, inputs.campaign),
                 owner=owner,
                 campaign=inputs.campaign,
                 snapshot=snapshot,
@@ -139,6 +139,12 @@ def resume_run(run: TrainingRun) -> bool:
             notify(run.topic)
             notify("runs")
     return bool(queued)
+
+
+def _name(kind: TrainingRun.Kind, campaign: Campaign) -> str:
+    """“PPO 2: Support replies”. A hint for people, so two runs made at once may share one."""
+    earlier = TrainingRun.objects.filter(kind=kind, campaign=campaign).count()
+    return f"{kind.label}{f' {earlier + 1}' if earlier else ''}: {campaign.name}"[:120]
 
 
 def _check_inputs(kind: str, inputs: Inputs) -> None:

@@ -166,7 +166,8 @@ def model_list(request: AuthenticatedRequest) -> HttpResponse:
         else:
             messages.success(request, f"“{model}” is registered. Runs can start from it.")
             return redirect("model_list")
-    models = ModelArtifact.objects.visible_to(request.user).select_related("parent", "run")
+    models = ModelArtifact.objects.visible_to(request.user).exclude(kind=ModelArtifact.Kind.COMPLETIONS)
+    models = models.select_related("parent", "run")
     ctx = {"page": Paginator(models, PAGE).get_page(request.GET.get("page")), "form": form}
     return render(request, "training/model_list.html", ctx, status=422 if form.errors else 200)
 
@@ -179,6 +180,7 @@ def model_detail(request: AuthenticatedRequest, model: ModelArtifact) -> HttpRes
     ctx = {
         "model": model,
         "steps": steps,
+        "metrics": sorted(model.metrics.items()),
         # What one was once allowed to build on, one may not be allowed to see any more.
         "visible_models": set(models.filter(pk__in=[s.model.pk for s in steps]).values_list("pk", flat=True)),
         "visible_campaigns": set(campaigns_to_train_on(request.user).values_list("pk", flat=True)),

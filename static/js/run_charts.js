@@ -20,6 +20,13 @@ export function format(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// Ticks are round numbers, so short forms of them are exact.
+function tick(value) {
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential().replace("e+", "e");
+  return String(Number(value.toPrecision(6)));
+}
+
 export class Chart {
   constructor(section) {
     this.section = section;
@@ -96,8 +103,8 @@ export class Chart {
       scales: { x: { time: false } },
       cursor: { y: false, points: { size: 6 } },
       axes: [
-        { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? String(tick) : "")) },
-        { ...axis, size: 52, values: (_, ticks) => ticks.map(format) },
+        { ...axis, size: 28, values: (_, ticks) => ticks.map((step) => (Number.isInteger(step) ? String(step) : "")) },
+        { ...axis, size: 58, values: (_, ticks) => ticks.map(tick) },
       ],
       series: [{}, ...this.metrics.map((_, i) => line(i)), ...this.band.map(() => edge)],
       bands: this.band.length ? [{ series: [first + 1, first], fill: () => ink("--accent", 0.18) }] : [],

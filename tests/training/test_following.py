@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.engine.events import EventLog
@@ -71,6 +71,7 @@ def test_a_damaged_file_is_an_error_not_a_gap(tmp_path: Path) -> None:
         EventReader(path, 0, 0).read()
 
 
+@settings(deadline=None)
 @given(
     actions=st.lists(
         st.one_of(

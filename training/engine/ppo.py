@@ -80,7 +80,7 @@ class Trainer:
     def answers(self, prompts: list[list[int]], generator: torch.Generator, role: str) -> Answers:
         """Answers of a role as text, with the reward model's own scores."""
         episodes = self.sample(prompts, generator, role)
-        texts = [decode(self.roles, completion.ids) for completion in episodes.completions]
+        texts = [decode(self.roles, completion) for completion in episodes.completions]
         return Answers(texts, self.reward.score(episodes, self.config.micro_batch_size).tolist())
 
     @torch.no_grad()

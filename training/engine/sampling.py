@@ -72,7 +72,7 @@ def _draw(
     answers = engine.generate(prompts, sampling, generator_for(seed, source, step))
     return [
         {
-            "messages": [{"role": "assistant", "content": decode(roles, answer.ids)}],
+            "messages": [{"role": "assistant", "content": decode(roles, answer)}],
             "finished": answer.finished,
             "source": source,
         }

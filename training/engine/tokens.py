@@ -8,6 +8,7 @@ from typing import Any
 from rewardmodel.tokens import EncodingError, encode_conversation, encode_prompt
 
 from .models import RoleModel
+from .rollout import Completion
 from .session import EngineError
 
 Messages = Sequence[Mapping[str, str]]
@@ -68,9 +69,13 @@ def end_ids(roles: RoleModel) -> list[int]:
     return sorted(found)
 
 
-def decode(roles: RoleModel, ids: Sequence[int]) -> str:
-    """The text of an answer, without its end token."""
-    text: str = roles.tokenizer.decode(list(ids), skip_special_tokens=True)
+def decode(roles: RoleModel, completion: Completion) -> str:
+    """The text of an answer without its end token.
+
+    Other special tokens stay visible: the reward model sees them, so people must too.
+    """
+    ids = completion.ids[:-1] if completion.finished else completion.ids
+    text: str = roles.tokenizer.decode(ids, skip_special_tokens=False)
     return text.strip()
 
 

@@ -21,6 +21,11 @@ def number(value: Any) -> str:
 
 
 @register.filter
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+@register.filter
 def last_message(messages: list[dict[str, str]]) -> str:
     """The text that a sample answers."""
     return messages[-1]["content"] if messages else ""
@@ -50,8 +55,8 @@ NAMES = {
     "loss/train": "training",
     "eval/loss": "held-out",
     "eval/accuracy": "accuracy",
-    "policy/approxkl": "KL of an update",
-    "policy/clipfrac": "clipped share",
+    "policy/approxkl": "KL",
+    "policy/clipfrac": "share",
     "objective/rlhf_reward": "reward",
     "objective/ended": "share",
     "objective/kl_coef": "beta",
