@@ -95,15 +95,14 @@ class TooComplex(Exception):
 
 
 # -- Characters that lie ------------------------------------------------------------------------------------------
-# Control characters become their pictures (ESC of a terminal colour: U+241B). Characters that turn the reading order
-# around, and the invisible copy of ASCII, become their code point in brackets. U+200E and U+200F stay: they cannot
-# reorder letters and honest right-to-left text has them.
+# Control characters (a terminal's colours begin with U+001B), characters that turn the reading order around and the
+# invisible copy of ASCII become their code point in brackets; their own pictures are missing from too many fonts.
+# U+200E and U+200F stay: they cannot reorder letters, and honest right-to-left text has them.
 
+_CONTROLS = [code for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(code) not in "\t\n"]
 _INVISIBLE = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xE0000, 0xE0080)]
 _VISIBLE = str.maketrans(
-    {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
-    | {0x7F: "\u2421"}
-    | {code: f"\u27e8U+{code:04X}\u27e9" for code in [*range(0x80, 0xA0), *_INVISIBLE]}
+    {code: f"\u27e8U+{code:04X}\u27e9" for code in [*_CONTROLS, *_INVISIBLE]}
     | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 )
 

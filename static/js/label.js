@@ -119,7 +119,7 @@ document.addEventListener("submit", (event) => {
   const stop = (text) => { problem(text); event.preventDefault(); event.stopPropagation(); };
   if (cards().length - missing.length < 2) stop("Rank at least two answers, or skip the item.");
   else if (missing.length && !form.elements.partial.checked) {
-    stop(`${letters(missing).join(", ")}: no rank yet. Press Enter or Submit again to leave unranked.`);
+    stop(`${letters(missing).join(", ")}: no rank yet. Press Enter or Submit again to leave them unranked.`);
     setPartial(true);
   }
 }, true);

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import User
+from labeling.access import get_lease
+from labeling.annotation import submit_ranking
 from labeling.assignment import current_task
 from labeling.importing import import_rows
 from labeling.models import Campaign, Membership, Ranking, Skip, Slot
-from tests.conftest import Site, make_user
+from tests.conftest import PASSWORD, Site, make_user
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -254,6 +258,52 @@ def test_somebody_signed_out_meanwhile_keeps_what_they_entered(page: Page, sign_
     page.keyboard.press("Enter")
     next_item(page, lease)
     assert Ranking.objects.count() == 1
+
+
+def test_signing_in_again_in_another_tab_does_not_cost_an_answer(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("pair", size=2)
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    lease = lease_of(page)
+    page.context.clear_cookies()  # signing in changes the CSRF token as well
+    other = page.context.new_page()
+    other.goto("/accounts/login/")
+    other.get_by_label("Login").fill("annotator")
+    other.get_by_label("Password").fill(PASSWORD)
+    other.get_by_role("button", name="Sign in").click()
+    other.wait_for_url("**/campaigns/")
+    page.bring_to_front()
+    page.keyboard.press("1")
+    next_item(page, lease)
+    assert Ranking.objects.count() == 1
+
+
+def test_an_answer_that_cannot_be_taken_stays_where_it_was_entered(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("ranking", size=2)
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    lease = get_lease(annotator, UUID(lease_of(page)))
+    submit_ranking(annotator, lease, tiers=[[lease.shown_order[0]], [lease.shown_order[1]]], now=timezone.now())
+    for key in ["2", "1", "Enter"]:
+        page.keyboard.press(key)
+    page.get_by_text("You have answered this already").wait_for()
+    assert page.locator("#order").inner_text() == "B > A"
+    page.get_by_role("button", name="Next item").click()
+    next_item(page, str(lease.lease))
+    assert Ranking.objects.count() == 1
+
+
+def test_time_counts_while_somebody_is_there_and_the_item_stays_theirs(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("pair", size=2)
+    sign_in(page.context, annotator)
+    page.clock.install()
+    begin(page, campaign)
+    lease = lease_of(page)
+    with page.expect_request(lambda request: request.url.endswith("/heartbeat")):
+        page.clock.run_for(600_000)  # ten minutes without a sign of life, of which the first half minute counts
+    page.keyboard.press("1")
+    next_item(page, lease)
+    assert 29_000 < Ranking.objects.get().active_ms < 40_000
 
 
 def test_the_last_answer_empties_the_queue_and_says_so(page: Page, sign_in: SignIn) -> None:
