@@ -83,7 +83,10 @@ if PREFLOOP_ENV not in ("development", "production"):
     raise ImproperlyConfigured(f"PREFLOOP_ENV must be development or production, not {PREFLOOP_ENV!r}.")
 PRODUCTION = PREFLOOP_ENV == "production"
 # Root's PostgreSQL runs as a user of its own, which has to pass through (but not look into) this folder.
-VAR = private_dir(Path(os.environ.get("PREFLOOP_VAR", BASE_DIR / "var")), 0o711 if os.geteuid() == 0 else 0o700)
+VAR_MODE = 0o711 if os.geteuid() == 0 else 0o700
+VAR = private_dir(Path(os.environ.get("PREFLOOP_VAR", BASE_DIR / "var")), VAR_MODE)
+if VAR.parent == BASE_DIR:  # surely ours, whoever made it; another folder's owner may have had reasons
+    VAR.chmod(VAR_MODE)
 RUNS_DIR = private_dir(VAR / "runs")
 SNAPSHOTS_DIR = private_dir(VAR / "snapshots")
 VERSION = "0.1.0"

@@ -59,7 +59,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     var = Path(os.environ.get("PREFLOOP_VAR", ROOT / "var"))
     folder = var / "demo"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (var, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     processes = Processes(folder, child_environment())
     try:
         _demo(wishes, processes, var)
