@@ -130,9 +130,8 @@ def test_the_engine_needs_no_django(places: Path, tmp_path: Path) -> None:
         "import sys; sys.modules['django'] = None;"
         "from training.engine.__main__ import main; raise SystemExit(main([sys.argv[1]]))"
     )
-    rundir = make_run(
-        tmp_path / "run", "sampling", {"base": str(places / "base"), "completions": 1}, prompts=prompt_rows(2)
-    )
+    settings = {"base": str(places / "base"), "completions": 1, "max_new_tokens": 4}
+    rundir = make_run(tmp_path / "run", "sampling", settings, prompts=prompt_rows(2))
     command = [sys.executable, "-c", script, str(rundir.path)]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == SUCCEEDED
 
