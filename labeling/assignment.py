@@ -210,10 +210,11 @@ def put_back(user: User, lease: Slot | LapsedLease) -> bool:
 
 
 def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
-    """Keep what a late answer to this lease would need."""
-    LapsedLease.objects.create(
+    """Keep what a late answer to this lease would need; after an undo it may be known already."""
+    lapsed = LapsedLease(
         lease=token, campaign=lease.campaign, item_id=lease.item_id, user=user, shown_order=lease.shown_order
     )
+    LapsedLease.objects.bulk_create([lapsed], ignore_conflicts=True)
 
 
 def progress(user: User, campaign: Campaign) -> Progress:

@@ -268,6 +268,16 @@ def test_undo_goes_back_only_so_far_and_only_in_an_open_campaign(campaign: Campa
         undo_last(anna, change_state(campaign, "paused"), now=NOW)
 
 
+def test_undo_of_an_answer_to_a_lapsed_lease(campaign: Campaign, anna: User):
+    add_items(campaign, 1)
+    task = claim(anna, campaign)
+    release(anna, get_lease(anna, task.lease))
+    submit(anna, task)
+    back = undo_last(anna, campaign, now=NOW)
+    assert back and back.completions == task.completions
+    assert submit(anna, back, [[1], [0]]).status == "accepted"
+
+
 def test_undo_of_an_extra_withdraws_it(campaign: Campaign, anna: User, ben: User):
     add_items(campaign, 1)
     mine = claim(anna, campaign)

@@ -211,6 +211,7 @@ class Queue(RuleBasedStateMachine):
         assert progress(self.people[0], self.campaign).done == sum(done for done, _ in counts.values())
 
 
+@pytest.mark.timeout(900)  # finding a failure takes seconds, making it short takes minutes
 @pytest.mark.django_db(transaction=True)
 def test_the_rules_of_the_queue_hold_whatever_happens():
     run_state_machine_as_test(
