@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.models import User
-from labeling.models import Campaign, Completion, Item, Ranking
+from labeling.importing import import_rows
+from labeling.models import Campaign, Item, Ranking
 from tests.conftest import make_member
 from training.models import ModelArtifact, TrainingRun
 from training.runs import Inputs, create_run
@@ -33,17 +34,20 @@ QUICK: dict[str, dict[str, Any]] = {
 """Settings with which a run of the demo's model takes seconds."""
 
 
-def label(campaign: Campaign, *, items: int = 16, labeler: str = "ann", user: User | None = None) -> None:
-    """Items of two answers with a clear favourite, each ranked once."""
-    for number in range(items):
+def label(campaign: Campaign, *, items: int = 16, labeler: str = "ann") -> None:
+    """Import items of two answers with a clear favourite, each ranked once."""
+
+    def row(number: int) -> dict[str, Any]:
         thing = THINGS[number % len(THINGS)]
-        messages = [{"role": "user", "content": f"Hello, my {thing} from order {number} arrived broken."}]
-        item = Item.objects.create(campaign=campaign, messages=messages, content_hash=f"{campaign.pk}-{number}")
         good = f"I am sorry about your {thing}. We will send you a new one. Thank you."
-        for index, text in enumerate((good, "No.")):
-            answer = [{"role": "assistant", "content": text}]
-            Completion.objects.create(item=item, index=index, messages=answer, source=("desk", "bot")[index])
-        rank(item, [[0], [1]], labeler=labeler, user=user)
+        return {
+            "prompt": f"Hello, my {thing} from order {number} arrived broken.",
+            "completions": [{"text": good, "source": "desk"}, {"text": "No.", "source": "bot"}],
+            "ranking": [0, 1],
+            "labeler": labeler,
+        }
+
+    import_rows(campaign, map(row, range(items)), name="labels.jsonl")
 
 
 def rank(item: Item, tiers: list[list[int]], *, labeler: str = "ann", user: User | None = None) -> Ranking:

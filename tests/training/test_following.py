@@ -92,6 +92,7 @@ def test_whatever_the_engine_does_the_rows_end_as_the_file(tmp_path_factory: Any
     log = EventLog(path)
     marks = [(0, 0)]  # what checkpoints stored
     rows: dict[int, dict] = {}
+    stored = (0, 0)
     reader = EventReader(path, 0, 0)
 
     def store() -> None:
@@ -101,7 +102,6 @@ def test_whatever_the_engine_does_the_rows_end_as_the_file(tmp_path_factory: Any
         reader.advance(events, offset)
         stored = (offset, max(rows, default=0))
 
-    stored = (0, 0)
     for action, number in actions:
         if action == "write":
             for _ in range(number):

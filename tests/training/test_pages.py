@@ -27,7 +27,7 @@ def client(researcher: User) -> Client:
 
 def text_of(response: Any, status: int = 200) -> str:
     assert response.status_code == status, response.content[:2000]
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def as_sent(form: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_two_clicks_from_a_campaign_to_a_reward_run(client: Client, labeled: Cam
     sent |= {"campaign": labeled.public_id, "base": base.public_id}
     assert f'<option value="{labeled.public_id}" selected>' in text_of(page)
     assert f'<option value="{base.public_id}" selected>' in text_of(page)
-    answer = client.post(path, sent)
+    answer: Any = client.post(path, sent)
     run = TrainingRun.objects.get()
     assert answer.status_code == 302 and answer.url == run.get_absolute_url()
     assert run.name == "Reward model: Support replies" and run.config["epochs"] == 2.0
