@@ -116,7 +116,7 @@ WHERE item.campaign_id = %(campaign)s GROUP BY item.id HAVING count(slot.id) < %
 
 
 def _fit_slots(campaign: Campaign) -> None:
-    """Give every item as many slots as the overlap, or as it has answers if these are more.
+    """Give every item as many slots as the overlap, or as it has answers if these are more (also if one is taken back).
 
     Slots are locked first, so no answer can fill a slot that is about to become void; an answer to a voided lease is
     kept as an extra.
