@@ -76,7 +76,10 @@ const marked = () => $(".answer-card[tabindex='0']") || cards()[0];
 
 function mark(card, focus = true) {
   for (const other of cards()) other.tabIndex = other === card ? 0 : -1;
-  if (focus) card.focus();
+  if (!focus) return;
+  card.focus({ preventScroll: true });
+  const fits = card.offsetHeight < 0.6 * innerHeight;
+  card.scrollIntoView({ block: fits ? "nearest" : "start" }); // of a long one, its beginning
 }
 
 function markNext(step) {
@@ -99,7 +102,7 @@ function rankMarked(rank) {
 let activeMs = 0;
 
 function setPartial(on) {
-  $("#answer [name=partial]").checked = on;
+  $("#answer").elements.partial.checked = on;
 }
 
 function problem(text) {
@@ -273,7 +276,6 @@ addEventListener("pageshow", (event) => { if (event.persisted) location.reload()
 // -- A new item ------------------------------------------------------------------------------------------------------
 
 function enhance() {
-  for (const hidden of $$("[data-move], [data-keys], [data-close]")) hidden.hidden = false;
   for (const row of $$("#keys [data-for]")) {
     row.hidden = isRanking() ? row.dataset.for !== "ranking" : row.dataset.for !== "pair";
   }
