@@ -41,7 +41,7 @@ def make_campaign(
         old = run.campaign
         campaign = create_campaign(
             user,
-            name=name.strip()[:120] or f"Compare: {run.name}"[:120],
+            name=name.strip()[:120] or f"Comparison: {run.base or run.name}"[:120],
             guidelines=old.guidelines if old else "",
             protocol=protocol,
             overlap=overlap,

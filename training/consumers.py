@@ -17,6 +17,7 @@ class RunConsumer(TopicConsumer):
     """Follow one run. The client says `{"after": seq}` once; from then on it gets what comes after, each event once."""
 
     policy = "run"
+    interval = 0.05
     after: int | None = None
 
     def authorize(self, user: User) -> str:

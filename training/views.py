@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.access import AuthenticatedRequest, researcher
 from training.access import artifact_access, campaigns_to_train_on, may_steer, run_access, run_steering
 from training.charts import charts_of, series
-from training.comparisons import NoCampaign, make_campaign
+from training.comparisons import NoCampaign, make_campaign, source_names
 from training.engine.config import KINDS
 from training.events import changes_since, live_state
 from training.following import log_tail
@@ -55,6 +55,7 @@ def run_detail(request: AuthenticatedRequest, run: TrainingRun) -> HttpResponse:
         "charts": charts_of(run),
         "samples": newest_samples(run),
         "settings": settings_table(run),
+        "versus": source_names(run)["versus"] if run.config.get("versus") else "",
         "warnings": RunEvent.objects.filter(run=run, type="warning").order_by("-seq")[:20],
     }
     return render(request, "training/run_detail.html", ctx)
@@ -211,7 +212,7 @@ def _campaign_form(run: TrainingRun) -> CampaignFromRunForm | None:
     if not fits or run.made_campaign is not None:
         return None
     compares = bool(run.config.get("versus"))
-    initial = {"name": f"Compare: {run.name}"[:120], "protocol": "pair" if compares else "ranking"}
+    initial = {"name": f"Comparison: {run.base or run.name}"[:120], "protocol": "pair" if compares else "ranking"}
     return CampaignFromRunForm(initial=initial)
 
 
