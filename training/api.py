@@ -22,19 +22,22 @@ from training.registering import NotAModel, register_model
 from training.runs import Inputs, RunNotPossible, create_run, resume_run, stop_run
 from training.selection import HELD_OUT, PromptOptions
 from training.serializers import (
+    ArtifactPageSerializer,
     ArtifactSerializer,
     EventPageSerializer,
     MadeCampaignSerializer,
     NewArtifactSerializer,
     NewCampaignSerializer,
     NewRunSerializer,
+    RunPageSerializer,
     RunSerializer,
 )
-from training.snapshots import SnapshotFilters
+from training.snapshots import BadSelection, SnapshotFilters
 
 RUN_LINKS = ("owner", "campaign", "snapshot", "base", "reward", "artifact", "made_campaign")
-BAD_REQUEST = (RunNotPossible, NotAModel)
+BAD_REQUEST = (RunNotPossible, NotAModel, BadSelection)
 CONFLICT = (NoCampaign,)
+CURSOR = OpenApiParameter("cursor", str, description="From `next` or `previous` of another page.")
 
 
 class NewestFirst(CursorPagination):
@@ -73,7 +76,7 @@ class ResearchView(ApiView):
 
 
 class Runs(ResearchView):
-    @extend_schema(responses=RunSerializer(many=True))
+    @extend_schema(operation_id="runs_list", parameters=[CURSOR], responses=RunPageSerializer)
     def get(self, request: Request) -> Response:
         """The runs one may see, newest first."""
         return self.page(TrainingRun.objects.visible_to(self.user).select_related(*RUN_LINKS), RunSerializer)
@@ -147,7 +150,7 @@ class RunCampaign(RunSteering):
 
 
 class Artifacts(ResearchView):
-    @extend_schema(responses=ArtifactSerializer(many=True))
+    @extend_schema(operation_id="artifacts_list", parameters=[CURSOR], responses=ArtifactPageSerializer)
     def get(self, request: Request) -> Response:
         """The models one may use, newest first."""
         rows = ModelArtifact.objects.visible_to(self.user).select_related("parent", "reward", "run", "snapshot")

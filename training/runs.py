@@ -73,6 +73,8 @@ def create_run(
         snapshot = _write_data(rundir, kind, inputs, owner)
         write_atomic(rundir.config, json.dumps(config_to_json(kind, config), indent=1, sort_keys=True))
         with transaction.atomic():
+            if snapshot is not None:
+                snapshot.save()
             run = TrainingRun.objects.create(
                 public_id=public_id,
                 kind=kind,

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from labeling.models import Campaign, Item
-from training.snapshots import SnapshotFilters, ranking_rows
+from training.snapshots import BadSelection, SnapshotFilters, ranking_rows
 
 CHUNK = 500
 HELD_OUT = 0.1
@@ -36,9 +36,9 @@ class PromptOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 0:
-            raise ValueError("limit must be a whole number, 0 for all prompts.")
+            raise BadSelection("limit must be a whole number, 0 for all prompts.")
         if not isinstance(self.eval_fraction, int | float) or not 0 <= self.eval_fraction <= 0.9:
-            raise ValueError("eval_fraction must be a number from 0 to 0.9.")
+            raise BadSelection("eval_fraction must be a number from 0 to 0.9.")
 
 
 def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str, Any]]:

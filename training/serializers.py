@@ -45,6 +45,15 @@ class RunSerializer(serializers.ModelSerializer):
         return run.artifact.metrics if hasattr(run, "artifact") else {}
 
 
+class PageSerializer(serializers.Serializer):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class RunPageSerializer(PageSerializer):
+    results = RunSerializer(many=True)
+
+
 class DataSerializer(serializers.Serializer):
     """What a run takes from its campaign."""
 
@@ -93,6 +102,10 @@ class ArtifactSerializer(serializers.ModelSerializer):
             *("metrics", "created_at"),
         )
         read_only_fields = fields
+
+
+class ArtifactPageSerializer(PageSerializer):
+    results = ArtifactSerializer(many=True)
 
 
 class NewArtifactSerializer(serializers.Serializer):

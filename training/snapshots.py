@@ -29,6 +29,10 @@ class NothingToFreeze(Exception):
     """No accepted ranking fits the filters; the message says what to do."""
 
 
+class BadSelection(ValueError):
+    """An option that chooses rankings or prompts makes no sense; the message says which."""
+
+
 @dataclass(frozen=True)
 class SnapshotFilters:
     """What goes into a snapshot. Empty fields filter nothing."""
@@ -40,11 +44,11 @@ class SnapshotFilters:
 
     def __post_init__(self) -> None:
         if self.origin and self.origin not in Ranking.Origin.values:
-            raise ValueError(f"origin must be {' or '.join(Ranking.Origin.values)}, not {self.origin!r}.")
+            raise BadSelection(f"origin must be {' or '.join(Ranking.Origin.values)}, not {self.origin!r}.")
 
 
 def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = None) -> DatasetSnapshot:
-    """Write the snapshot file (unless the same content exists) and its row. Raises NothingToFreeze."""
+    """Write the snapshot file. Its row is returned unsaved, to be stored with the run. Raises NothingToFreeze."""
     filters = filters or SnapshotFilters()
     counts = Counts()
     folder = Path(settings.SNAPSHOTS_DIR)
@@ -67,7 +71,7 @@ def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = No
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return DatasetSnapshot.objects.create(
+    return DatasetSnapshot(
         campaign=campaign,
         filters=asdict(filters),
         counts=counts.as_dict(),

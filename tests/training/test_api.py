@@ -63,6 +63,9 @@ def test_a_run_is_made_from_a_campaign_and_a_registered_model(labeled: Campaign,
         ({"kind": "ppo"}, "Choose the reward model"),
         ({"selection": {"origin": "person"}}, "no accepted rankings that fit"),
         ({"selection": {"origin": "nobody"}}, "origin"),
+        ({"selection": {"eval_fraction": "nan"}}, "eval_fraction"),
+        ({"selection": {"limit": -1}}, "limit"),
+        ({"name": "a\0b"}, "name"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_with_a_sentence(
