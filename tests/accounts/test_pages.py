@@ -37,7 +37,7 @@ def test_pages_are_accessible_and_fit_a_phone(
         viewport={"width": 390, "height": 844},
     )
     page = context.new_page()
-    for path in ("/accounts/login/", "/accounts/signup/", f"/invite/{token}/", "/invite/unknown/"):
+    for path in ("/accounts/login/", "/accounts/signup/", f"/invite/{token}/", "/invite/unknown/", "/nowhere/"):
         page.goto(path)
         check(page)
     page.goto(f"/invite/{token}/")
