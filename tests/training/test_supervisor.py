@@ -77,10 +77,9 @@ def test_a_run_ends_in_an_artifact_with_the_way_back_to_the_labels(make_run: Mak
     assert (artifact.kind, artifact.snapshot, artifact.parent) == ("reward", run.snapshot, run.base)
     assert artifact.snapshot.campaign == run.campaign
     assert 0 <= artifact.metrics["eval/accuracy"] <= 1
-    log = run.rundir.log.read_text(encoding="utf-8")
-    assert os.environ["PREFLOOP_VAR"] in str(run.rundir.path) and "SECRET" not in log
 
 
+@pytest.mark.slow
 def test_an_engine_killed_then_stopped_then_resumed_ends_with_the_same_bytes(make_run: MakeRun) -> None:
     settings = {"epochs": 12.0, "checkpoint_every": 1}
     undisturbed = run_now(make_run(settings=settings))
