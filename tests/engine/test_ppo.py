@@ -279,6 +279,20 @@ def test_the_self_check_refuses_a_sampler_that_disagrees(make_trainer: Any) -> N
         trainer.self_check(prompts, 0)
 
 
+def test_more_mini_batches_than_episodes_are_as_many_as_there_are(make_trainer: Any) -> None:
+    (metrics,) = train(make_trainer(mini_batches=100, batch_size=3, value_warmup=0), 1)
+    assert metrics["val/ratio"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_dropout_acts_while_learning_and_only_then(make_trainer: Any) -> None:
+    trainer = make_trainer(lora_dropout=0.5, ppo_epochs=1, value_warmup=0)
+    randomize(trainer.roles, "policy", 3, scale=0.1)
+    episodes = rollout(trainer)
+    experience = trainer.assess(episodes)
+    assert trainer.learn(episodes, experience, 1)["policy/approxkl"] > 1e-4
+    assert torch.equal(trainer.logprobs(episodes, "policy")[0], trainer.logprobs(episodes, "policy")[0])
+
+
 # Controls and learning
 
 LEARNING = {

@@ -85,3 +85,9 @@ def test_old_turns_make_room(base: str, tmp_path: Path) -> None:
     turns = [{"role": role, "content": "red " * 20} for role in ("user", "assistant", "user", "assistant")]
     row = {"id": "talk", "messages": [*turns, {"role": "user", "content": "blue"}]}
     assert len(run(make_run(tmp_path / "run", "sampling", SMALL | {"base": base}, prompts=[row]))) == 1
+
+
+def test_a_tokenizer_without_a_chat_template_takes_the_plain_one(base: str, tmp_path: Path) -> None:
+    (Path(base) / "chat_template.jinja").unlink()
+    settings = SMALL | {"base": base, "completions": 1}
+    assert len(run(make_run(tmp_path / "run", "sampling", settings, prompts=prompt_rows(3)))) == 3

@@ -133,7 +133,7 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
     kl_controller: str = setting(
         "fixed", "Keep beta fixed, or steer it to the target KL.", choices=("fixed", "adaptive")
     )
-    kl_target: float = setting(6.0, "Target KL of a whole completion, in nats, for the adaptive controller.", low=0)
+    kl_target: float = setting(6.0, "Target KL of a whole completion, in nats, for the adaptive controller.", low=0.01)
     kl_horizon: int = setting(10_000, "Episodes over which the adaptive controller acts.", low=1)
     clip: float = setting(0.2, "Ratio clip of the policy loss.", low=0, high=1)
     value_clip: float = setting(0.2, "Clip of the change of a value estimate.", low=0)

@@ -40,14 +40,13 @@ SELF_CHECK_PROMPTS, SELF_CHECK_GAP = 16, 0.02  # mean absolute difference of log
 
 @dataclass(frozen=True)
 class Experience:
-    """What one batch taught before learning: all (episodes, answer time) but `scores` and `sequence_kl` (episodes,)."""
+    """What one batch says before learning: all (episodes, answer time) but `scores` (episodes,)."""
 
     logprobs: Tensor
     values: Tensor
     advantages: Tensor
     returns: Tensor
     scores: Tensor
-    sequence_kl: Tensor
     metrics: dict[str, float]
 
 
@@ -114,10 +113,9 @@ class Trainer:
         k1 = kl_k1(logprobs, reference)
         rewards = token_rewards(scores, k1, mask, self.kl.coef)
         advantages, returns = gae(rewards, values, mask, c.gamma, c.gae_lambda)
-        sequence_kl = torch.where(mask, k1, 0.0).sum(1)
         unexplained = (returns - values)[mask].var() / (returns[mask].var() + 1e-8)
         metrics: dict[str, Any] = {
-            "objective/kl": sequence_kl.mean(),
+            "objective/kl": torch.where(mask, k1, 0.0).sum(1).mean(),
             "objective/kl_k3": torch.where(mask, kl_k3(logprobs, reference), 0.0).sum(1).mean(),
             "objective/scores": scores.mean(),
             "objective/scores_sd": scores.std(),
@@ -131,7 +129,7 @@ class Trainer:
         if c.whiten_advantages:
             advantages = whiten(advantages, mask)
         numbers = {name: float(value) for name, value in metrics.items()}
-        return Experience(logprobs, values, advantages, returns, scores, sequence_kl, numbers)
+        return Experience(logprobs, values, advantages, returns, scores, numbers)
 
     def learn(self, episodes: Episodes, experience: Experience, iteration: int) -> dict[str, float]:
         """Step 5. In the first `value_warmup` iterations only the value function learns."""
@@ -140,14 +138,16 @@ class Trainer:
         set_learning_rate(self.policy_optimizer, c.learning_rate * decay)
         set_learning_rate(self.value_optimizer, c.value_learning_rate * decay)
         sums = torch.zeros(6, device=self.roles.device)
+        self.roles.train_dropout(True)
         for epoch in range(c.ppo_epochs):
             order = torch.randperm(len(episodes), generator=generator_for(c.seed, f"minibatches {epoch}", iteration))
-            for rows in order.tensor_split(c.mini_batches):
+            for rows in order.tensor_split(min(c.mini_batches, len(order))):
                 tokens = int(episodes.reply_lengths[rows].sum())
                 if iteration > c.value_warmup:
                     sums[:4] += self._policy_step(episodes, experience, rows, tokens)
                 sums[4:] += self._value_step(episodes, experience, rows, tokens)
-        updates = c.ppo_epochs * c.mini_batches
+        self.roles.train_dropout(False)
+        updates = c.ppo_epochs * min(c.mini_batches, len(episodes))
         ratio, approxkl, clipfrac, policy, value, value_clipfrac = (sums / updates).tolist()
         return {
             "val/ratio": ratio if iteration > c.value_warmup else 1.0,
@@ -242,10 +242,11 @@ def run(session: Session) -> None:
     gap = trainer.self_check(prompts, config.seed)
     session.stage("train", f"{len(prompts)} prompts; log-prob gap {gap:.1e}.", total_steps=config.iterations)
     done, saved = session.resume()
-    metrics: dict[str, float] = saved["metrics"] if saved else {}
+    metrics: dict[str, float] = {}
     if saved:
         trainer.load_state(saved["trainer"])
-    if done == 0:
+        metrics, showcase.metrics = saved["metrics"], saved["shown"]
+    else:
         showcase.show(session, 0)
     for iteration in range(done + 1, config.iterations + 1):
         clock = PhaseClock(session.device)
@@ -262,7 +263,8 @@ def run(session: Session) -> None:
         session.metrics(iteration, metrics | clock.metrics(episodes.tokens))
         if iteration % config.sample_every == 0 or iteration == config.iterations:
             showcase.show(session, iteration)
-        session.end_step(iteration, lambda: {"trainer": trainer.state(), "metrics": metrics})  # noqa: B023
+        state = {"metrics": metrics, "shown": showcase.metrics}
+        session.end_step(iteration, lambda: state | {"trainer": trainer.state()})  # noqa: B023
     final = metrics | showcase.metrics
     artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder))
 
