@@ -120,12 +120,14 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> N
     assert without_times(stopped) == without_times(undisturbed)
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> None:
     rows = planted_rows(80, 3, 1)
-    settings = {"base": base, "epochs": 30, "learning_rate": 1e-3}
+    # Long enough that it is still running when this process, on a busy machine, gets to look.
+    settings = {"base": base, "epochs": 80, "learning_rate": 1e-4, "checkpoint_every": 10}
     undisturbed, killed = make_run(tmp_path / "a", rows, **settings), make_run(tmp_path / "b", rows, **settings)
     process = subprocess.Popen([sys.executable, "-m", "training.engine", str(killed.path)])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(read_events(killed.events, 0)[0]) < 20 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
