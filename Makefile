@@ -23,8 +23,8 @@ setup: $(READY_DEV)  ## Install everything into .venv (TORCH=requirements/torch-
 demo: $(READY)  ## Play the whole loop and keep serving (EXIT=1 SEED=n SHUFFLE=1 PORT=n)
 	$(BIN)/python -m demo
 
-test: $(READY_DEV) browser  ## Run all tests (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY_DEV) browser  ## Run all tests, in two processes (ARGS="-n 0 -k name" to choose)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 run: $(READY)  ## Serve on 127.0.0.1:8000 (PORT=n); needs `make worker` beside it for training
 	$(BIN)/python manage.py migrate --verbosity 0
