@@ -132,9 +132,8 @@ class _Decoder:
     def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states of new columns; mask (rows, new columns, all columns) is True where attention may look."""
         e, start, end = self.engine, self.columns, self.columns + ids.shape[1]
-        # Left padding shifts positions: a row's first token has position 0 wherever its column is.
-        positions = (torch.arange(start, end) - self.pads[:, None]).clamp(min=0)
-        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
+        # Columns serve as positions: rotary attention sees differences only, so left padding does not matter.
+        cos, sin = self.cos[start:end], self.sin[start:end]
         x = self.backbone.embed_tokens(ids)
         bias = torch.zeros(mask.shape, dtype=x.dtype).masked_fill_(~mask, -torch.inf)[:, None]
         for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
