@@ -225,9 +225,9 @@ def test_changed_guidelines_are_marked_until_they_are_read(page: Page, sign_in: 
     assert not changed.is_visible()
     Campaign.objects.update(guidelines_version=2)
     page.reload()
-    assert changed.is_visible()
+    changed.wait_for()
     page.get_by_text("Guidelines").first.click()
-    assert not changed.is_visible()
+    changed.wait_for(state="hidden")  # the browser tells of the opened drawer a moment later
 
 
 def test_leaving_the_page_gives_the_item_back(page: Page, sign_in: SignIn) -> None:
