@@ -28,7 +28,7 @@ test: $(READY_DEV) browser  ## Run all tests, in two processes (ARGS="-n 0 -k na
 
 run: $(READY)  ## Serve on 127.0.0.1:8000 (PORT=n); needs `make worker` beside it for training
 	$(BIN)/python manage.py migrate --verbosity 0
-	$(BIN)/uvicorn config.asgi:application --host 127.0.0.1 --port $(PORT) --lifespan off --no-server-header
+	$(BIN)/uvicorn config.asgi:application --host 127.0.0.1 --port $(PORT) --no-server-header
 
 worker: $(READY)  ## Supervise training runs
 	$(BIN)/python manage.py worker

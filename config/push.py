@@ -31,18 +31,30 @@ def notify(topic: str) -> None:
 _listeners: dict[asyncio.AbstractEventLoop, tuple[asyncio.Task[None], asyncio.Event]] = {}
 
 
-async def ensure_listening(timeout: float = 5.0) -> None:
-    """Start this process's listener if it is not running, and wait until it hears (or `timeout` seconds pass)."""
+def start_listening() -> asyncio.Event:
+    """Start the listener of this event loop unless it runs; the event is set while it hears."""
     loop = asyncio.get_running_loop()
     if loop not in _listeners:
         ready = asyncio.Event()
         task = loop.create_task(_listen(ready), name="prefloop-listen")
         _listeners[loop] = (task, ready)
         task.add_done_callback(lambda _: _listeners.pop(loop, None))
+    return _listeners[loop][1]
+
+
+async def ensure_listening(timeout: float = 5.0) -> None:
+    """Start listening, and wait until it hears (or `timeout` seconds pass)."""
     try:
-        await asyncio.wait_for(_listeners[loop][1].wait(), timeout)
+        await asyncio.wait_for(start_listening().wait(), timeout)
     except TimeoutError:
         logger.warning("No connection for pushes yet; pages fall back to polling.")
+
+
+async def stop_listening() -> None:
+    """End the listener of this event loop."""
+    if found := _listeners.get(asyncio.get_running_loop()):
+        found[0].cancel()
+        await asyncio.wait([found[0]])
 
 
 async def _listen(ready: asyncio.Event) -> None:

