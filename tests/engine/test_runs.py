@@ -107,7 +107,7 @@ def test_sigterm_saves_and_leaves_and_the_run_goes_on(places: Path, tmp_path: Pa
     engine = start_engine(rundir)
     wait_for_lines(rundir, engine, 8)
     engine.send_signal(signal.SIGTERM)
-    assert engine.wait(timeout=60) == STOPPED, rundir.log.read_text()
+    assert engine.wait(timeout=200) == STOPPED, rundir.log.read_text()
     status = rundir.read_status()
     assert status["state"] == "stopped" and 0 < status["step"] < 14
     assert f"step_{status['step']:06d}" in [path.name for path in rundir.checkpoints.iterdir()]

@@ -143,7 +143,7 @@ def start_engine(rundir: RunDir) -> subprocess.Popen[str]:
 
 def run_engine(rundir: RunDir, expect: int = SUCCEEDED) -> dict[str, Any]:
     """Run to the end and return the status."""
-    code = start_engine(rundir).wait(timeout=120)
+    code = start_engine(rundir).wait(timeout=280)
     assert code == expect, rundir.log.read_text()
     return rundir.read_status()
 
