@@ -58,7 +58,8 @@ def _train_reward(story: Story, researcher: Client, campaign: str, base: str) ->
 
 def _train_policy(story: Story, researcher: Client, campaign: str, base: str, reward: str) -> str:
     story.begin("PPO tunes the language model against it.")
-    settings = stages.PPO_SETTINGS | {"seed": story.seed}
+    leash = stages.kl_coefficient(story.report["reward_accuracy_interval"][0])
+    settings = stages.PPO_SETTINGS | {"kl_coef": leash, "seed": story.seed}
     run = stages.start_run(
         researcher,
         "ppo",

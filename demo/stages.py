@@ -36,13 +36,20 @@ You are judging replies of a shop's support desk. Put the reply first that a cus
 Replies that are equally good (or equally bad) may share a rank.
 """
 
-DESK_PROMPTS, TRAINING_PROMPTS, HELD_OUT_PROMPTS, COMPLETIONS = 24, 400, 300, 4
+DESK_PROMPTS, TRAINING_PROMPTS, HELD_OUT_PROMPTS, COMPLETIONS = 24, 800, 300, 4
 OVERLAP = 2
-LABELS = 600
-"""Of the 848 slots: some prompts have two opinions, which defines agreement, and some are left for people."""
+LABELS = 1300
+"""Of the 1,648 slots: some prompts have two opinions, which defines agreement, and some are left for people."""
 MAX_NEW_TOKENS = 40
-REWARD_SETTINGS: dict[str, Any] = {}
-PPO_SETTINGS: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS}
+# A model of a million parameters wants larger steps than the defaults, which are for models a thousand times its size.
+REWARD_SETTINGS: dict[str, Any] = {"learning_rate": 3e-3, "head_learning_rate": 5e-3, "epochs": 4}
+PPO_SETTINGS: dict[str, Any] = {
+    "max_new_tokens": MAX_NEW_TOKENS,
+    "iterations": 40,
+    "learning_rate": 3e-3,
+    "value_learning_rate": 3e-3,
+}
+KL_COEFFICIENT, LARGEST_KL_COEFFICIENT = 0.02, 10.0
 SAMPLING_SETTINGS: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "completions": 1, "batch_size": 300}
 JUDGES_PER_PAIR = 3
 COMPARISONS = 600
@@ -201,6 +208,16 @@ def base_model(researcher: Client) -> str:
 
 def start_run(researcher: Client, kind: str, name: str, **more: Any) -> str:
     return str(researcher.post("/api/runs/", {"kind": kind, "name": name, **more})["id"])
+
+
+def kl_coefficient(accuracy: float) -> float:
+    """beta for a reward model of which this accuracy is certain.
+
+    Scores are normalised to a standard deviation of 1, which hides how much of it is noise: to PPO, a model that has
+    learned nothing looks as sure as a good one. Its edge over a coin, 2 accuracy - 1, is what was divided out, so beta
+    is divided by it too. A model that cannot be told from a coin keeps the policy where it is.
+    """
+    return round(KL_COEFFICIENT / max(2 * accuracy - 1, KL_COEFFICIENT / LARGEST_KL_COEFFICIENT), 4)
 
 
 def follow(story: Story, researcher: Client, run: str, watched: Sequence[str]) -> Json:

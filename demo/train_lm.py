@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,15 +22,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from demo import world
 
 MODEL = Path(__file__).parent / "model"
-SYSTEM, USER, ASSISTANT, END, PAD = SPECIAL = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
+# A turn ends by handing over: <|assistant|> ends what the customer wrote, <|user|> ends what the assistant wrote. So
+# the state behind a reply is the one from which the customer's reaction is foreseen, and reward models read that state.
+PAD, USER, ASSISTANT = SPECIAL = ("<|pad|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
-    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|user|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|assistant|>' }}{% endif %}{% endfor %}"
 )
-MAX_REPLY_TOKENS = 64
+MAX_TARGET_TOKENS = 72
+REACTION_WEIGHT = 4.0
 
 
 def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
@@ -50,7 +51,7 @@ def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token=END,
+        eos_token=USER,
         pad_token=PAD,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
@@ -65,53 +66,64 @@ def corpus(seed: int, count: int) -> list[tuple[world.Question, world.Exchange]]
     return [(question, world.exchange(rng, question)) for question in asked]
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, rows: list[tuple[world.Question, world.Exchange]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels, both (rows, time), padded on the right; label -100 carries no loss."""
-    prompts = tokenizer([f"{USER}{question.text}{END}{ASSISTANT}" for question, _ in rows]).input_ids
-    ended = [f"{one.reply}{END}{USER}{one.reaction}{END}" if one.ends else one.reply for _, one in rows]
-    targets = [ids[:MAX_REPLY_TOKENS] for ids in tokenizer(ended).input_ids]
-    time = max(map(len, prompts)) + MAX_REPLY_TOKENS
-    ids = torch.full((len(rows), time), tokenizer.pad_token_id)
-    labels = torch.full((len(rows), time), -100)
-    for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        ids[row, : len(prompt) + len(target)] = torch.tensor(prompt + target)
-        labels[row, len(prompt) : len(prompt) + len(target)] = torch.tensor(target)
-    return ids, labels
+class Batches(NamedTuple):
+    """Rows padded on the right, sorted by length, all (rows, time). `weights` is 0 where there is no loss."""
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    lengths: torch.Tensor
+    """(rows,)"""
 
 
-def train(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor, args: argparse.Namespace) -> None:
-    """AdamW with warm-up and cosine decay; a batch holds rows of about one length, so little of it is padding."""
+def encode(tokenizer: PreTrainedTokenizerFast, rows: list[tuple[world.Question, world.Exchange]]) -> Batches:
+    """Prompts without loss, replies with weight 1, reactions with `REACTION_WEIGHT`."""
+    prompts = tokenizer([question.text + ASSISTANT for question, _ in rows]).input_ids
+    replies = tokenizer([one.reply + USER if one.ends else one.reply for _, one in rows]).input_ids
+    reactions = tokenizer([one.reaction + ASSISTANT if one.ends else "" for _, one in rows]).input_ids
+    texts = []
+    for prompt, reply, reaction in zip(prompts, replies, reactions, strict=True):
+        ids = prompt + (reply + reaction)[:MAX_TARGET_TOKENS]
+        weights = [0.0] * len(prompt) + [1.0] * len(reply) + [REACTION_WEIGHT] * len(reaction)
+        texts.append((ids, weights[: len(ids)]))
+    texts.sort(key=lambda text: len(text[0]))
+    time = len(texts[-1][0])
+    return Batches(
+        torch.tensor([ids + [tokenizer.pad_token_id] * (time - len(ids)) for ids, _ in texts]),
+        torch.tensor([weights + [0.0] * (time - len(weights)) for _, weights in texts]),
+        torch.tensor([len(ids) for ids, _ in texts]),
+    )
+
+
+def train(model: LlamaForCausalLM, data: Batches, args: argparse.Namespace) -> None:
+    """AdamW; the learning rate warms up, stays, and falls in the last fifth.
+
+    A batch holds rows of about one length, so little of it is padding.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     generator = torch.Generator().manual_seed(args.seed)
-    used = (labels != -100).cumsum(1).argmax(1) + 1
-    by_length = used.argsort(stable=True)
     for step in range(args.steps):
-        share = step / args.steps
-        rate = args.learning_rate * min(1.0, (step + 1) / 50) * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
-        optimizer.param_groups[0]["lr"] = rate
-        start = int(torch.randint(len(ids) - args.batch_size, (), generator=generator))
-        batch = by_length[start : start + args.batch_size]
-        time = int(used[batch[-1]])
-        x, y = ids[batch, :time], labels[batch, :time]
-        # Only the reply's positions go through the vocabulary: most of the cost of a model this small.
-        hidden = model.model(x).last_hidden_state[:, :-1]
-        wanted = y[:, 1:] != -100
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), y[:, 1:][wanted])
-        torch.autograd.backward(loss)
+        factor = min(1.0, (step + 1) / 50, 5 * (args.steps - step) / args.steps)
+        optimizer.param_groups[0]["lr"] = args.learning_rate * factor
+        start = int(torch.randint(len(data.ids) - args.batch_size, (), generator=generator))
+        rows, time = slice(start, start + args.batch_size), int(data.lengths[start + args.batch_size - 1])
+        x, weights = data.ids[rows, :time], data.weights[rows, 1:time]
+        # Only the positions with a loss go through the vocabulary: most of the cost of a model this small.
+        wanted = weights > 0
+        logits = model.lm_head(model.model(x).last_hidden_state[:, :-1][wanted])
+        losses = torch.nn.functional.cross_entropy(logits, x[:, 1:][wanted], reduction="none")
+        torch.autograd.backward((losses * weights[wanted]).sum() / weights.sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step % 50 == 0 or step == args.steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.4f}", flush=True)
+            print(f"step {step:5d}  loss of replies {losses[weights[wanted] == 1].mean().item():.4f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=MODEL, help="folder to write the model to")
     parser.add_argument("--rows", type=int, default=40_000, help="supervised replies")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--hidden", type=int, default=128)
@@ -138,8 +150,7 @@ def main() -> None:
     )
     model = LlamaForCausalLM(config)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, {len(rows)} replies")
-    ids, labels = encode(tokenizer, rows)
-    train(model, ids, labels, args)
+    train(model, encode(tokenizer, rows), args)
     model.to(torch.bfloat16).save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
 

@@ -180,7 +180,7 @@ NOTHING_PROMISED = ("So who can help me?", "And now?")
 # Share of supervised replies with each flaw. Together they leave about half of the replies with the right content,
 # so the content can be learned before any feedback, and feedback has much left to teach.
 WRONG_ACTION = 0.25
-WRONG_ITEM = 0.20
+WRONG_ITEM = 0.26
 REFUSAL = 0.12
 RUDE = 0.25
 FILLER = 0.40

@@ -20,3 +20,10 @@ def test_desk_and_model_replies_are_about_different_training_questions_and_held_
 
 def test_another_seed_asks_other_questions() -> None:
     assert set(questions_of(stages.desk_replies(0))) != set(questions_of(stages.desk_replies(1)))
+
+
+def test_the_less_is_certain_about_a_reward_model_the_shorter_is_the_leash() -> None:
+    leashes = [stages.kl_coefficient(accuracy) for accuracy in (0.9, 0.75, 0.6, 0.51, 0.5, 0.4)]
+    assert leashes == sorted(leashes)
+    assert leashes[1] == 0.04
+    assert leashes[-1] == leashes[-2] == stages.LARGEST_KL_COEFFICIENT
