@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from rewardmodel.model import RewardModel
-from tests.rewardmodel.conftest import SHARED, save_bert, save_llama
+from tests.rewardmodel.conftest import save_bert, save_llama
 from tests.rewardmodel.worlds import planted_rows
 from training.engine.__main__ import main
 from training.engine.models import RoleModel
@@ -158,57 +158,3 @@ def test_a_run_that_cannot_work_says_why_in_one_sentence(
     status = run.read_status()
     assert status["state"] == "failed"
     assert sentence in status["error"] and "\n" not in status["error"]
-
-
-def real_rows(name: str, count: int) -> list[dict[str, Any]]:
-    path = SHARED / "data" / name
-    if not path.exists() or not (SHARED / "models" / "english-6m").exists():
-        pytest.skip("the real data and model are not in ../shared")
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for _, line in zip(range(count), file, strict=False)]
-
-
-def turns(text: str) -> list[dict[str, str]]:
-    parts = text.replace("\n\nAssistant: ", "\n\nHuman: \0").split("\n\nHuman: ")[1:]
-    return [{"role": "assistant" if p.startswith("\0") else "user", "content": p.removeprefix("\0")} for p in parts]
-
-
-def test_real_rankings_with_ties_train_a_real_model(tmp_path: Path) -> None:
-    rows = [
-        {
-            "item": str(number),
-            "messages": [{"role": "user", "content": row["prompt"]}],
-            "completions": [[{"role": "assistant", "content": c["text"]}] for c in row["completions"]],
-            "tiers": row["ranking"],
-            "labeler": "judge",
-            "weight": 1.0,
-        }
-        for number, row in enumerate(real_rows("alpaca_eval_rankings.jsonl", 10))
-    ]
-    assert_trains(tmp_path, rows)
-
-
-def test_real_pairs_of_conversations_train_a_real_model(tmp_path: Path) -> None:
-    rows = [
-        {
-            "item": str(number),
-            "messages": [],
-            "completions": [turns(row["chosen"]), turns(row["rejected"])],
-            "tiers": [[0], [1]],
-            "labeler": "person",
-            "weight": 1.0,
-        }
-        for number, row in enumerate(real_rows("hh_harmless_pairs.jsonl", 24))
-    ]
-    assert_trains(tmp_path, rows)
-
-
-def assert_trains(path: Path, rows: list[dict[str, Any]]) -> None:
-    model = str(SHARED / "models" / "english-6m")
-    run = make_run(path / "run", rows, base=model, epochs=3, batch_size=4, max_length=96, learning_rate=1e-3)
-    assert main([str(run.path)]) == 0
-    losses = [e["metrics"]["loss/train"] for e in events_of(run) if "loss/train" in e.get("metrics", {})]
-    third = len(losses) // 3
-    assert sum(losses[-third:]) < sum(losses[:third])
-    scores = RewardModel.load(run.artifact).score([row["messages"] + row["completions"][0] for row in rows])
-    assert all(abs(score) < 10 for score in scores) and len(set(scores)) > 1
