@@ -195,11 +195,14 @@ def _take_free_slot(user: User, lease: Slot | LapsedLease, now: datetime) -> Slo
     """Complete another slot of the item with this answer: one that the person holds by another lease, or a free one."""
     if lease.campaign.state != Campaign.State.OPEN:
         return None
-    free = Q(state=Slot.State.OPEN) | Q(state=Slot.State.LEASED, expires_at__lte=now)
-    own = Q(state=Slot.State.LEASED, user=user)
-    best_first = Case(When(own, then=0), When(state=Slot.State.OPEN, then=1), default=2)
-    slots = Slot.objects.select_for_update(skip_locked=True).filter(own | free, item=lease.item_id)
-    slot = slots.order_by(best_first).first()
+    slots = Slot.objects.filter(item=lease.item_id)
+    # Their own slot may be passing on to somebody else in this very moment. Unlike for a free one, wait how that ends:
+    # beside a slot that stays with them they may have no second one.
+    slot = slots.select_for_update().filter(state=Slot.State.LEASED, user=user).first()
+    if slot is None:
+        free = Q(state=Slot.State.OPEN) | Q(state=Slot.State.LEASED, expires_at__lte=now)
+        open_first = Case(When(state=Slot.State.OPEN, then=0), default=1)
+        slot = slots.select_for_update(skip_locked=True).filter(free).order_by(open_first).first()
     if slot is None:
         return None
     if slot.lease and slot.user:

@@ -346,6 +346,44 @@ def test_a_submit_locks_the_person_before_the_slot(campaign: Campaign, anna: Use
     assert len(given) == 1
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_a_late_answer_waits_for_a_takeover_to_be_done_or_undone(
+    campaign: Campaign, anna: User, ben: User, takes_over: bool
+):
+    """An answer from an old tab, while somebody is taking over the slot that the person's newer tab held."""
+    update_campaign(campaign, overlap=2)
+    add_items(campaign, 1)
+    old = claim(anna, campaign)
+    release(anna, get_lease(anna, old.lease))
+    claim(anna, campaign)
+    held = Slot.objects.get(state="leased")
+    Slot.objects.filter(state="open").update(priority=1)  # so that ben takes over anna's
+    given: list[Ranking | Exception] = []
+
+    def submit_in_the_old_tab() -> None:
+        try:
+            given.append(submit(anna, old, now=LATER))
+        except Exception as error:
+            given.append(error)
+        connection.close()
+
+    thread = Thread(target=submit_in_the_old_tab)
+    with transaction.atomic():
+        claim(ben, campaign, LATER)
+        assert Slot.objects.get(pk=held.pk).user == ben
+        thread.start()
+        while thread.is_alive() and not waits_for_a_lock():
+            time.sleep(0.01)
+        transaction.set_rollback(not takes_over)
+    thread.join()
+    [ranking] = given
+    assert isinstance(ranking, Ranking), ranking
+    assert not ranking.late
+    assert (ranking.slot == held) is not takes_over
+    assert Slot.objects.filter(state="done").get().user == anna
+
+
 def waits_for_a_lock() -> bool:
     with connection.cursor() as cursor:
         return cursor.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None
