@@ -3,13 +3,23 @@
 The ids are exactly those of the tokenizer's own chat template (or of `FALLBACK_TEMPLATE` where it has none), so a
 reward model scores the text that the policy writes. Assistant spans are found in the rendered text, through the
 prefixes that the template renders for the first turns, and mapped to tokens by character offsets.
+
+Only the template writes control tokens. Text such as `<|assistant|>` inside a message stays text: before rendering it
+gets a `BREAK` behind its first character, and the rendered text is tokenized in pieces between the breaks. Contents
+without such text are rendered and tokenized as if there were no such rule.
+Limits: a template whose turns are plain words (the fallback's "\n\nHuman:", Llama-2's [INST]) can be imitated by those
+words; a control token of a single character cannot be broken; nor is one seen that a tokenizer's normalisation makes
+of other characters. Where a break falls, a SentencePiece tokenizer may put its token for a space.
+
 Left out: tools, images, and templates' own `{% generation %}` marks.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 Message = Mapping[str, str]
@@ -26,6 +36,8 @@ FALLBACK_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
 )
 
+BREAK = "\ud800"  # a lone surrogate: no text that can be encoded has one
+
 
 class EncodingError(ValueError):
     """These messages cannot be encoded by this tokenizer; the message says why."""
@@ -37,7 +49,7 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens:
     Over `max_tokens` the oldest turns go first (a system message stays); one turn that is still too long loses its
     beginning.
     """
-    kept = list(messages)
+    kept = _disarm(tokenizer, messages)
     while True:
         ids = _tokenize(tokenizer, _render(tokenizer, kept, prompt=True))[0]
         shorter = _drop_oldest_turn(kept)
@@ -53,7 +65,7 @@ def encode_conversation(
 
     Over `max_tokens` the oldest turns go first (a system message stays); the end of the last answer always stays.
     """
-    kept = list(messages)
+    kept = _disarm(tokenizer, messages)
     while True:
         text = _render(tokenizer, kept)
         ids, offsets = _tokenize(tokenizer, text)
@@ -83,13 +95,51 @@ def pad_id(tokenizer: Tokenizer) -> int:
     return 0
 
 
+def _disarm(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[Message]:
+    """The messages, with breaks in the control tokens that their contents spell."""
+    tokens, starts = _control_patterns(tokenizer)
+    rows: list[Message] = []
+    for message in messages:
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise EncodingError("A message needs a role and a content, both text.")
+        if tokens.search(content):
+            content = starts.sub(rf"\g<0>{BREAK}", content)
+        rows.append({"role": role, "content": content})
+    return rows
+
+
+@lru_cache(maxsize=4)
+def _control_patterns(tokenizer: Tokenizer) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What finds a control token in a text, and the first character of each, those that overlap included.
+
+    Control tokens are the special ones, and other added ones (no words, no spaces) that the template puts around turns.
+    """
+    turns = _sample_of_turns(tokenizer)
+    control = [
+        re.escape(token.content)
+        for token in tokenizer.added_tokens_decoder.values()
+        if len(token.content) > 1
+        and (token.special or (token.content in turns and re.search(r"[^\w\s]", token.content)))
+    ]
+    either = "|".join(control) or "(?!)"  # which is found nowhere
+    return re.compile(either), re.compile(f"(?={either}).", re.DOTALL)
+
+
+def _sample_of_turns(tokenizer: Tokenizer) -> str:
+    """Turns of all roles that the template takes, around contents that say nothing."""
+    user, assistant, system = ({"role": role, "content": "a"} for role in ("user", "assistant", "system"))
+    for messages in ([system, user, assistant, user], [user, assistant, user], [user]):
+        try:
+            return _render(tokenizer, messages, prompt=True)
+        except EncodingError:
+            continue
+    return ""
+
+
 def _render(tokenizer: Tokenizer, messages: Sequence[Message], *, prompt: bool = False) -> str:
     template = None if tokenizer.chat_template else FALLBACK_TEMPLATE
-    rows = []
-    for message in messages:
-        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            raise EncodingError("A message needs a role and a content, both text.")
-        rows.append({"role": message["role"], "content": message["content"]})
+    rows = [dict(message) for message in messages]
     try:
         # A batch of one: alone, an empty conversation (an answer to nothing) would be refused.
         texts = tokenizer.apply_chat_template(
@@ -104,8 +154,15 @@ def _tokenize(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[in
     """Ids, and for each token the characters [start, end) that it stands for."""
     if not tokenizer.is_fast:
         raise EncodingError("This tokenizer gives no character offsets; a tokenizer.json is needed.")
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    position = 0
+    for piece in text.split(BREAK):
+        encoded = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids += encoded["input_ids"]
+        offsets += [(position + a, position + b) for a, b in encoded["offset_mapping"]]
+        position += len(piece) + len(BREAK)
+    return ids, offsets
 
 
 def _assistant_spans(tokenizer: Tokenizer, messages: Sequence[Message], text: str) -> list[tuple[int, int]]:
