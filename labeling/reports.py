@@ -1,4 +1,4 @@
-"""How the work goes: who gave how much and how fast, and how far people agree.
+"""How the work goes: who gave how much and how fast, how far people agree, and whose completions they prefer.
 
 Counts are kept up to date by `annotation.py`, times are those of a person's latest answers, and agreement reads a
 bounded number of rankings: no report grows with the campaign.
@@ -12,6 +12,7 @@ from datetime import datetime
 from django.db import connection
 from django.db.models import Count
 
+from labeling.duels import Duel, duels
 from labeling.models import Campaign, Ranking
 from rewardmodel.stats.agreement import krippendorff_alpha, pairwise_units, percent_agreement
 from rewardmodel.stats.estimates import Estimate
@@ -44,6 +45,7 @@ class CampaignReport:
     alpha: Estimate
     rankings: int
     partial: bool
+    duels: list[Duel]
 
 
 PEOPLE = """
@@ -88,4 +90,5 @@ def campaign_report(campaign: Campaign) -> CampaignReport:
         alpha=krippendorff_alpha(units, "ordinal", resamples),
         rankings=min(len(rows), MAX_RANKINGS),
         partial=partial,
+        duels=duels(campaign),
     )

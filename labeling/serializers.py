@@ -146,6 +146,15 @@ class ContributionSerializer(serializers.Serializer[Any]):
     last_at = serializers.DateTimeField(allow_null=True)
 
 
+class DuelSerializer(serializers.Serializer[Any]):
+    first = serializers.CharField()
+    second = serializers.CharField()
+    wins = serializers.IntegerField()
+    ties = serializers.IntegerField()
+    losses = serializers.IntegerField()
+    share = EstimateSerializer(help_text="Of `first`; a tie is half a win, and every item weighs the same.")
+
+
 class ReportSerializer(serializers.Serializer[Any]):
     progress = ProgressSerializer()
     people = ContributionSerializer(many=True)
@@ -153,6 +162,7 @@ class ReportSerializer(serializers.Serializer[Any]):
     alpha = EstimateSerializer()
     rankings = serializers.IntegerField(help_text="Rankings that agreement was computed from.")
     partial = serializers.BooleanField(help_text="There are more rankings than that.")  # type: ignore[assignment]
+    duels = DuelSerializer(many=True, help_text="Sources of completions that people ranked against each other.")
 
 
 class ErrorSerializer(serializers.Serializer[Any]):

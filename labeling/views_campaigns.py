@@ -15,12 +15,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.access import AuthenticatedRequest, researcher, signed_in
 from accounts.models import CampaignRole, User
-from labeling import campaigns
+from labeling import campaigns, reports
 from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
 from labeling.assignment import progress, why_empty
 from labeling.forms import MAX_GUIDELINES, CampaignForm, MemberForm, RoleForm
 from labeling.models import Campaign, Contribution, Membership
-from labeling.reports import campaign_report, contribution_rows
 
 STATE_ORDER = ["open", "paused", "draft", "closed"]
 
@@ -81,7 +80,8 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     """The overview: numbers for managers and reviewers, what is asked for everybody."""
     context = campaign_context(request, campaign, "overview") | {"progress": progress(request.user, campaign)}
     if context["can_review"]:
-        context["people"] = contribution_rows(campaign)
+        context["people"] = reports.contribution_rows(campaign)
+        context["has_rankings"] = campaign.rankings.accepted().exists()
     else:
         context["why"] = why_empty(request.user, campaign, now=timezone.now()) if campaign.state != "open" else ""
     return render(request, "labeling/campaign_detail.html", context)
@@ -92,16 +92,16 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 def campaign_live(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """The part of the overview that changes while people work."""
     context = campaign_context(request, campaign, "overview")
-    context |= {"progress": progress(request.user, campaign), "people": contribution_rows(campaign)}
+    context |= {"progress": progress(request.user, campaign), "people": reports.contribution_rows(campaign)}
     return render(request, "labeling/campaign_detail.html#live", context)
 
 
 @campaign_role(*REPORT_ROLES)
 @require_safe
-def campaign_agreement(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    """A page of its own: it reads many rankings."""
-    context = campaign_context(request, campaign, "agreement") | {"report": campaign_report(campaign)}
-    return render(request, "labeling/campaign_agreement.html", context)
+def campaign_report(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """Whose answers are preferred, how far people agree. A page of its own: it reads many rankings."""
+    context = campaign_context(request, campaign, "report") | {"report": reports.campaign_report(campaign)}
+    return render(request, "labeling/campaign_report.html", context)
 
 
 @campaign_role(CampaignRole.MANAGER)
