@@ -14,7 +14,7 @@ from labeling.protocols import LABELS, InvalidRanking, Message
 RECENT = 4  # last turns of the context that are shown unfolded
 QUESTIONS = {
     "pair": "Which answer is better?",
-    "ranking": "Put the {size} answers in order",
+    "ranking": "Rank the {size} answers: 1 is the best, ties are fine",
     "conversation": "Which conversation is better?",
 }
 # What the parts of a task are called to the person who compares them.

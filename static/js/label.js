@@ -28,7 +28,7 @@ function tiers() {
 function orderText() {
   const order = tiers().map((tier) => letters(tier).join(" = ")).join(" > ");
   const rest = letters(unranked()).join(", ");
-  return order ? order + (rest ? ` · ${rest} unranked` : "") : "No ranks yet";
+  return order ? order + (rest ? ` · ${rest} unranked` : "") : "No ranks yet: press numbers, or the letters from best to worst";
 }
 
 function showOrder() {
@@ -68,6 +68,12 @@ function move(card, up) {
   order.forEach((tier, index) => tier.forEach((other) => { menu(other).value = index + 1; }));
   showOrder();
   sayPlace(card);
+}
+
+// Letters clicked from the best to the worst make the whole ranking; a second click takes the rank away.
+function rankNext(card) {
+  if (rankOf(card)) setRank(card, 0);
+  else move(card, false);
 }
 
 // -- The marked card (roving focus) ----------------------------------------------------------------------------------
@@ -160,7 +166,11 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("#keys [data-close]")) $("#keys").close();
   else if (event.target.closest("[data-close]")) closeAll();
   const button = event.target.closest("[data-move]");
-  if (button) move(button.closest(".answer-card"), button.dataset.move === "up");
+  const letter = event.target.closest("[data-rank-next]");
+  const card = (button || letter)?.closest(".answer-card");
+  if (button) move(card, button.dataset.move === "up");
+  if (letter) rankNext(card);
+  if (card && event.detail) mark(card); // clicked with a pointer: Enter shall submit, not press this button again
   const outside = panels().filter((panel) => panel.open && !panel.contains(event.target));
   for (const panel of outside) panel.open = false;
 });

@@ -88,8 +88,8 @@ def test_ranking_by_keyboard_only_stores_what_was_shown(page: Page, sign_in: Sig
     assert ranking.rationale == "B names 2 sources"
     assert ranking.active_ms > 0
     assert page.evaluate("document.activeElement.id") == "task-title"
-    assert page.locator("#announce").inner_text().startswith("Put the 4 answers in order")
-    assert page.locator("#order").inner_text() == "No ranks yet"
+    assert page.locator("#announce").inner_text().startswith("Rank the 4 answers: 1 is the best")
+    assert page.locator("#order").inner_text().startswith("No ranks yet")
 
 
 def test_cards_are_marked_by_keys_and_ranks_are_taken_back(page: Page, sign_in: SignIn) -> None:
@@ -124,6 +124,42 @@ def test_moving_up_and_down_goes_through_ties(page: Page, sign_in: SignIn) -> No
     assert "C is 1, level with A" in page.locator("#announce").inner_text()
 
 
+def test_letters_clicked_from_best_to_worst_make_the_ranking(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("ranking", size=3)
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    texts, lease, order = shown(page), lease_of(page), page.locator("#order")
+    for letter in "CAB":
+        page.get_by_role("button", name=letter, exact=True).click()
+    assert order.inner_text() == "C > A > B"
+    page.get_by_role("button", name="A", exact=True).click()
+    assert order.inner_text() == "C > B · A unranked"
+    page.get_by_role("button", name="A", exact=True).click()
+    assert order.inner_text() == "C > B > A"
+    page.keyboard.press("Enter")  # submits: the button that was clicked does not get it
+    next_item(page, lease)
+    assert stored(Ranking.objects.get()) == as_texts(["C", "B", "A"], texts)
+
+
+def test_the_first_time_the_guidelines_come_before_the_first_item(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("pair", size=2)
+    Campaign.objects.update(guidelines="Prefer the **true** one.")
+    sign_in(page.context, annotator)
+    page.goto("/campaigns/")
+    page.get_by_role("link", name="Label").click()
+    assert page.get_by_role("region", name="Guidelines").get_by_text("true").is_visible()
+    wait_until_calm(page)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer")
+    lease = lease_of(page)
+    wait_until_calm(page)
+    page.keyboard.press("1")
+    next_item(page, lease)
+    page.goto("/campaigns/")
+    page.get_by_role("button", name="Label").click()
+    page.wait_for_selector("#answer")
+
+
 def test_leaving_some_unranked_takes_a_second_enter(page: Page, sign_in: SignIn) -> None:
     campaign, annotator = make_campaign("ranking", size=4)
     sign_in(page.context, annotator)
@@ -154,12 +190,12 @@ def test_pairs_are_answered_by_single_keys_and_taken_back(page: Page, sign_in: S
         expected.append(as_texts(order, texts))
         wait_until_calm(page)
     assert [stored(ranking) for ranking in Ranking.objects.order_by("pk")] == expected
-    assert "3 of 4 · you 3" in page.locator("#label-progress").inner_text()
+    assert "3 of 4 answers · 3 by you" in page.locator("#label-progress").inner_text()
     lease = lease_of(page)
     page.keyboard.press("u")
     next_item(page, lease)
     assert Ranking.objects.order_by("pk").last().status == "withdrawn"
-    assert "2 of 4 · you 2" in page.locator("#label-progress").inner_text()
+    assert "2 of 4 answers · 2 by you" in page.locator("#label-progress").inner_text()
     assert set(shown(page).values()) == set.union(*expected[-1])
     assert page.evaluate("performance.timeOrigin") == loaded  # never reloaded
 

@@ -76,7 +76,8 @@ def test_a_manager_creates_imports_invites_opens_and_sees_answers_come_in(
     guest.get_by_label("Username").fill("ada")
     guest.get_by_label("Password").fill(PASSWORD)
     guest.get_by_role("button").filter(has_text="account").click()
-    guest.get_by_role("button", name="Label").click()
+    guest.get_by_role("link", name="Label").click()
+    guest.get_by_role("button", name="Start").click()  # after the guidelines
     guest.get_by_role("button", name="A is better").click()
     guest.get_by_text("Saved: A > B").wait_for()
     other.close()

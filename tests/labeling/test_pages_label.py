@@ -145,7 +145,7 @@ def test_a_submit_by_htmx_returns_the_next_item_progress_and_undo_at_once(campai
     assert task.item != first.item
     assert str(task.lease) in fragment.text
     assert 'id="label-progress" class="label-progress" hx-swap-oob="true"' in fragment.text
-    assert "1 of 2 · you 1" in fragment.text
+    assert "1 of 2 answers · 1 by you" in fragment.text
     assert "Saved: A &gt; B" in fragment.text
     assert 'form="undo-form">Undo</button>' in fragment.text
     assert "<html" not in fragment.text
@@ -218,7 +218,7 @@ def test_undo_gives_the_item_back_and_withdraws_the_answer(campaign: Campaign, a
     client.post(url("label_submit", campaign, task.lease), {"choice": "A"})
     fragment = client.post(url("label_undo", campaign), headers=HTMX)
     assert "Your last answer was taken back" in fragment.text
-    assert "0 of 2 · you 0" in fragment.text
+    assert "0 of 2 answers · 0 by you" in fragment.text
     assert only_ranking().status == Ranking.Status.WITHDRAWN
     again = current_task(annotator, campaign)
     assert again is not None
