@@ -55,13 +55,22 @@ def progress_line(run: TrainingRun) -> str:
     if run.state == TrainingRun.State.STARTING:
         return f"The engine starts, {steps} done" if run.step else "The engine starts"
     if run.state != TrainingRun.State.RUNNING:
-        return f"Ended at {steps}" if steps else "Ended before the first step"
+        ended = f"Ended at {steps}" if steps else "Ended before the first step"
+        return f"{ended}, {_took(run)} after it started" if run.started_at and run.finished_at else ended
     parts = [part for part in (steps, run.stage) if part]
     if run.stop_requested:
         parts.append("stops after this step")
     elif run.eta_seconds is not None and run.step < run.total_steps:
         parts.append(f"{_duration(run.eta_seconds)} left")
     return ", ".join(parts).capitalize() if parts else "Running"
+
+
+def _took(run: TrainingRun) -> str:
+    assert run.started_at and run.finished_at
+    minutes, seconds = divmod(round((run.finished_at - run.started_at).total_seconds()), 60)
+    if minutes == 0:
+        return f"{seconds} s"
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest, researcher
-from training.access import artifact_access, campaigns_to_train_on, may_steer, run_access, run_steering
+from training.access import NUL, artifact_access, campaigns_to_train_on, may_steer, run_access, run_steering
 from training.charts import charts_of, series
 from training.comparisons import NoCampaign, make_campaign, source_names
 from training.engine.config import KINDS
@@ -31,8 +31,13 @@ PAGE = 50
 @researcher
 @require_safe
 def run_list(request: AuthenticatedRequest) -> HttpResponse:
-    runs = TrainingRun.objects.visible_to(request.user).select_related("campaign", "owner")
+    runs = TrainingRun.objects.visible_to(request.user).select_related("campaign", "owner", "artifact")
+    wanted = request.GET.get("campaign", "").replace(NUL, "")
+    campaign = campaigns_to_train_on(request.user).filter(public_id=wanted).first()
+    if campaign is not None:
+        runs = runs.filter(campaign=campaign)
     ctx = {
+        "campaign": campaign,
         "page": Paginator(runs, PAGE).get_page(request.GET.get("page")),
         "campaigns": campaigns_to_train_on(request.user),
         "has_base": ModelArtifact.objects.visible_to(request.user).exists(),

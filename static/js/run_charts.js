@@ -100,7 +100,7 @@ export class Chart {
       width: this.plotArea.clientWidth || 300,
       height: this.plotArea.clientHeight || 184,
       legend: { show: false },
-      scales: { x: { time: false } },
+      scales: { x: { time: false }, y: { range: (_, low, high) => (low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low ?? 0, high ?? 1, 0.1, true)) } },
       cursor: { y: false, points: { size: 6 } },
       axes: [
         { ...axis, size: 28, values: (_, ticks) => ticks.map((step) => (Number.isInteger(step) ? String(step) : "")) },

@@ -6,12 +6,14 @@ let connected = false;
 
 function take(message) {
   let unknown = false;
+  let ended = false;
   for (const run of message.runs) {
     const row = document.querySelector(`[data-run="${run.id}"]`);
     if (!row) {
       unknown = true;
       continue;
     }
+    if (!run.active && !row.querySelector(`.badge.${run.state}`)) ended = true;
     const badge = row.querySelector("[data-state]");
     badge.className = `badge ${run.state}`;
     badge.textContent = run.label;
@@ -20,8 +22,9 @@ function take(message) {
     bar.max = run.total_steps || 1;
     bar.value = run.step;
   }
-  // A run somebody started since; on a later page of the list, all the newest ones are unknown.
-  if (unknown && !location.search.includes("page=")) htmx.trigger("#runs", "refresh");
+  // A run that ended has numbers to show. A run somebody started since is not here yet; on a later page of the list or
+  // on that of one campaign, all the newest ones may be unknown.
+  if (ended || (unknown && !location.search)) htmx.trigger("#runs", "refresh");
 }
 
 async function poll() {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from labeling.models import Campaign
-from tests.conftest import client_for, make_user
+from tests.conftest import client_for, make_member, make_user
 from tests.security.payloads import PAYLOADS
 from training.charts import POINTS, series
 from training.events import progress_line
@@ -240,6 +241,29 @@ def test_the_line_of_a_run_says_where_it_stands() -> None:
     assert line(state="queued", step=3, total_steps=10) == "Waits for a worker, step 3 of 10 done"
     assert line(state="stopped", step=3, total_steps=10) == "Ended at step 3 of 10"
     assert line(state="failed") == "Ended before the first step"
+    began = timezone.now()
+    for seconds, took in ((50, "50 s"), (185, "3 min 5 s"), (7830, "2 h 10 min")):
+        times = {"started_at": began, "finished_at": began + timedelta(seconds=seconds)}
+        assert (
+            line(state="succeeded", step=9, total_steps=9, **times) == f"Ended at step 9 of 9, {took} after it started"
+        )
+
+
+def test_the_list_tells_results_and_can_be_that_of_one_campaign(
+    client: Client, make_run: MakeRun, admin: User, foreign_campaign: Campaign
+) -> None:
+    run = make_run()
+    finish(run, "reward", **{"eval/accuracy": 0.756, "loss/train": 0.3})
+    page = text_of(client.get("/runs/"))
+    assert "Held-out accuracy" in page and "75.6 %" in page and run.name in page
+    assert run.campaign is not None
+    assert run.name in text_of(client.get("/runs/", {"campaign": run.campaign.public_id}))
+    empty = Campaign.objects.create(name="Without runs", protocol="pair", created_by=admin)
+    make_member(empty, run.owner, "manager")
+    page = text_of(client.get("/runs/", {"campaign": empty.public_id}))
+    assert run.name not in page and "Runs of Without runs" in page
+    for unknown in (foreign_campaign.public_id, "\x00"):  # as if it were not said
+        assert run.name in text_of(client.get("/runs/", {"campaign": unknown}))
 
 
 def test_a_model_is_registered_on_its_page(client: Client) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from django import template
 
 from training.events import progress_line
+from training.models import TrainingRun
 
 register = template.Library()
 register.filter("progress_line", progress_line)
@@ -42,11 +43,24 @@ def setting(value: Any) -> str:
 
 
 @register.filter
+def outcome(run: TrainingRun) -> list[tuple[str, str]]:
+    """The few final numbers by which runs of one kind are told apart, as name and text."""
+    metrics = run.artifact.metrics if hasattr(run, "artifact") else {}
+    wanted = OUTCOMES.get(run.kind, {})
+    return [(label, text(metrics[name])) for name, (label, text) in wanted.items() if metrics.get(name) is not None]
+
+
+@register.filter
 def metric_name(name: str) -> str:
     """`objective/kl_k3` in words."""
     return NAMES.get(name) or name.rpartition("/")[2].replace("_", " ")
 
 
+OUTCOMES = {
+    "reward": {"eval/accuracy": ("Held-out accuracy", percent)},
+    "ppo": {"objective/scores": ("Score", number), "objective/kl": ("KL", number)},
+    "sft": {"eval/loss": ("Held-out loss", number)},
+}
 NAMES = {
     "objective/kl": "KL",
     "objective/scores": "score",
