@@ -45,11 +45,13 @@ document.addEventListener("submit", (event) => {
   if (question && !window.confirm(question)) event.preventDefault();
 });
 
-// Copy a text that is shown once: <button data-copy="#id-of-element">
+// Copy a text that is shown once: <button data-copy="#id-of-its-input">
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent.trim());
+  const input = document.querySelector(button.dataset.copy);
+  input.select(); // on a plain HTTP site there is no clipboard to write to: then it is marked, ready for Ctrl-C
+  try { await navigator.clipboard.writeText(input.value); } catch { return; }
   document.getElementById("announce").textContent = "Copied";
   button.textContent = "Copied";
 });
