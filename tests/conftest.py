@@ -49,6 +49,17 @@ def client_for(user: User) -> Client:
     return client
 
 
+def child_environment(**more: str) -> dict[str, str]:
+    """Environment of a process that shall use the test database."""
+    from django.db import connection
+
+    environment = dict(os.environ) | {"DJANGO_SETTINGS_MODULE": "config.settings", "GOMP_SPINCOUNT": "2000"} | more
+    name = str(connection.settings_dict["NAME"])
+    if url := environment.get("DATABASE_URL"):
+        environment["DATABASE_URL"] = f"{url.rpartition('/')[0]}/{name}"
+    return environment | {"PREFLOOP_DATABASE": name}
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """pytest-django's, and at the end no connection of a server thread is left that would keep the database."""

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,14 +13,16 @@ from django.urls import URLPattern
 
 from accounts import sign_in_urls
 from accounts.models import User
-from tests.conftest import PASSWORD, client_for
+from config.settings import BASE_DIR
+from tests.conftest import PASSWORD, child_environment, client_for
 
 pytestmark = pytest.mark.django_db
 LOGIN = "/accounts/login/"
 
 
 @pytest.fixture(autouse=True)
-def _forget_rates() -> None:
+def _forget_rates(db: None) -> Iterator[None]:
+    yield
     cache.clear()
 
 
@@ -52,6 +57,25 @@ def test_guessing_names_from_one_address_is_locked_out(outsider: User) -> None:
     client = Client()
     client.post(LOGIN, {"login": "outsider", "password": PASSWORD})
     assert "_auth_user_id" not in client.session
+
+
+GUESSES = """
+import django
+django.setup()
+from django.test import Client
+for _ in range(5):
+    Client().post("/accounts/login/", {"login": "outsider", "password": "wrong password"})
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_web_processes_count_guesses_together(outsider: User) -> None:
+    environment = child_environment(DJANGO_SETTINGS_MODULE="tests.settings")
+    subprocess.run([sys.executable, "-c", GUESSES], cwd=BASE_DIR, env=environment, check=True)
+    client = Client()
+    answer = client.post(LOGIN, {"login": "outsider", "password": PASSWORD})
+    assert "_auth_user_id" not in client.session
+    assert b"Too many failed login attempts" in answer.content
 
 
 def test_sign_up_is_closed(db: None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,12 +12,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
 from accounts.models import User
 from labeling.importing import import_rows
 from labeling.models import Campaign, Item, Ranking
-from tests.conftest import make_member
+from tests.conftest import child_environment, make_member
 from training.models import ModelArtifact, TrainingRun
 from training.runs import Inputs, create_run
 
@@ -86,15 +84,6 @@ def make_run(labeled: Campaign, base: ModelArtifact, researcher: User) -> Callab
         return create_run(researcher, kind=kind, inputs=inputs, settings=QUICK[kind] | own)
 
     return make
-
-
-def child_environment(**more: str) -> dict[str, str]:
-    """Environment of a process that shall use the test database."""
-    environment = dict(os.environ) | {"DJANGO_SETTINGS_MODULE": "config.settings", "GOMP_SPINCOUNT": "2000"} | more
-    name = str(connection.settings_dict["NAME"])
-    if url := environment.get("DATABASE_URL"):
-        environment["DATABASE_URL"] = f"{url.rpartition('/')[0]}/{name}"
-    return environment | {"PREFLOOP_DATABASE": name}
 
 
 class Worker:
