@@ -1,0 +1,21 @@
+"""Comparisons by simulated people whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+
+def simulate_pairs(random: np.random.Generator, strengths: NDArray, rows: int, noise: float = 0.0) -> NDArray[np.int64]:
+    """(winner, loser) of random pairs; a share `noise` of the answers is a coin flip."""
+    first = random.integers(len(strengths), size=rows)
+    second = (first + random.integers(1, len(strengths), size=rows)) % len(strengths)
+    share = noise / 2 + (1 - noise) * expit(strengths[first] - strengths[second])
+    won = random.random(rows) < share
+    return np.stack([np.where(won, first, second), np.where(won, second, first)], axis=1)
+
+
+def normal_strengths(random: np.random.Generator, items: int) -> NDArray:
+    strengths = random.normal(size=items)
+    return np.asarray(strengths - strengths.mean())
