@@ -11,11 +11,9 @@ from itertools import combinations
 from math import comb
 from typing import Any, NamedTuple
 
+from rewardmodel.stats.errors import InvalidTiers as InvalidTiers
+
 Tiers = Sequence[Sequence[int]]
-
-
-class InvalidTiers(ValueError):
-    """This is no ranking; the message says what is wrong."""
 
 
 class Preference(NamedTuple):

@@ -60,10 +60,15 @@ def with_interval(value: float, error: float) -> Estimate:
     return Estimate(value, value - Z95 * error, value + Z95 * error)
 
 
-def strongly_connected(winners: Ints, losers: Ints, items: int) -> bool:
-    """Whether every item beat every other, directly or through others."""
-    beats = csr_array((np.ones(len(winners), dtype=bool), (winners, losers)), shape=(items, items))
-    return bool(connected_components(beats, connection="strong", return_labels=False) == 1)
+def strongly_connected(winners: Ints, losers: Ints, items: int, hidden: int = 0) -> bool:
+    """Whether every item beat every other, directly or through others.
+
+    Nodes beyond `items`, so many as `hidden` says, may pass on wins and need not be reached.
+    """
+    nodes = items + hidden
+    beats = csr_array((np.ones(len(winners), dtype=bool), (winners, losers)), shape=(nodes, nodes))
+    _, component = connected_components(beats, connection="strong")
+    return bool((component[:items] == component[0]).all())
 
 
 def penalty_for(connected: bool, penalty: float) -> float:

@@ -19,3 +19,10 @@ def simulate_pairs(random: np.random.Generator, strengths: NDArray, rows: int, n
 def normal_strengths(random: np.random.Generator, items: int) -> NDArray:
     strengths = random.normal(size=items)
     return np.asarray(strengths - strengths.mean())
+
+
+def simulate_orders(random: np.random.Generator, strengths: NDArray, rows: int, size: int) -> NDArray[np.int64]:
+    """Plackett-Luce orders of `size` random items each, best first (Gumbel's trick)."""
+    menus = np.argsort(random.random((rows, len(strengths))), axis=1)[:, :size]
+    luck = strengths[menus] + random.gumbel(size=menus.shape)
+    return np.take_along_axis(menus, np.argsort(-luck, axis=1), axis=1)

@@ -23,21 +23,21 @@ from rewardmodel.stats.strengths import FALLBACK_PENALTY
 from tests.rewardmodel.simulated import normal_strengths, simulate_pairs
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_solver_of_choix_finds_the_same_strengths(seed: int) -> None:
     random = np.random.default_rng(seed)
-    pairs = simulate_pairs(random, normal_strengths(random, 12), 600)
-    wins = np.zeros((12, 12))
+    pairs = simulate_pairs(random, normal_strengths(random, 8), 250)
+    wins = np.zeros((8, 8))
     np.add.at(wins, (pairs[:, 0], pairs[:, 1]), 1)
     rows = pairs.tolist()
     ours = bradley_terry.fit(pairs)
     assert ours.strongly_connected and ours.penalty == 0
     for theirs in (
-        choix.mm_pairwise(12, rows, tol=1e-10),
-        choix.ilsr_pairwise(12, rows),
+        choix.mm_pairwise(8, rows, tol=1e-10),
+        choix.ilsr_pairwise(8, rows),
         choix.ilsr_pairwise_dense(wins),
-        choix.opt_pairwise(12, rows, alpha=0, tol=1e-9),
-        choix.opt_pairwise(12, rows, alpha=0, method="BFGS", tol=1e-7),
+        choix.opt_pairwise(8, rows, alpha=0, tol=1e-9),
+        choix.opt_pairwise(8, rows, alpha=0, method="BFGS", tol=1e-7),
     ):
         assert ours.strengths == pytest.approx(theirs - theirs.mean(), abs=1e-6)
     assert ours.log_likelihood == pytest.approx(choix.log_likelihood_pairwise(rows, ours.strengths), abs=1e-9)
