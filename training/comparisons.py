@@ -72,7 +72,9 @@ def comparison_rows(rows: Iterator[Row], protocol: str, names: dict[str, str]) -
 def source_names(run: TrainingRun) -> dict[str, str]:
     """Names of the models behind "policy" and "versus", told apart by their ids where the names are the same."""
     assert run.base is not None
+    bases = ModelArtifact.objects.filter(kind=ModelArtifact.Kind.BASE, base_model=run.base.base_model)
     other = ModelArtifact.objects.filter(public_id=run.data.get("versus", "")).first()
+    other = other or bases.exclude(pk=run.base.pk).first()
     policy, versus = run.base.name, other.name if other else run.base.base_model.rstrip("/").rpartition("/")[2]
     if policy == versus:
         policy, versus = f"{policy} ({run.base.public_id})", f"{versus} ({other.public_id if other else 'base'})"

@@ -140,5 +140,5 @@ def test_the_whole_loop_of_runs(make_run: MakeRun, start_worker: StartWorker) ->
     campaign = make_campaign(fresh(sampling), sampling.owner, protocol="pair")
     assert campaign.state == "draft" and campaign.slot_count > 0
     item = campaign.items.order_by("id").first()
-    assert [one.source for one in item.completions.all()] == [policy.name, "model"]
+    assert [one.source for one in item.completions.all()] == [policy.name, policy.parent.name]
     assert fresh(sampling).made_campaign == campaign

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import template
@@ -56,7 +57,7 @@ def metric_name(name: str) -> str:
     return NAMES.get(name) or name.rpartition("/")[2].replace("_", " ")
 
 
-OUTCOMES = {
+OUTCOMES: dict[str, dict[str, tuple[str, Callable[[Any], str]]]] = {
     "reward": {"eval/accuracy": ("Held-out accuracy", percent)},
     "ppo": {"objective/scores": ("Score", number), "objective/kl": ("KL", number)},
     "sft": {"eval/loss": ("Held-out loss", number)},
