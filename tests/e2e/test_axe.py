@@ -52,7 +52,8 @@ def populate(world: World) -> None:
     campaign.guidelines = GUIDELINES
     campaign.overlap = 2
     campaign.save()
-    rows = [{"prompt": f"Question {n}?", "completions": [GUIDELINES, "Short."]} for n in range(4)]
+    answers = [{"text": GUIDELINES, "source": "new"}, {"text": "Short.", "source": "old"}]
+    rows = [{"prompt": f"Question {n}?", "completions": answers} for n in range(4)]
     import_rows(campaign, [*rows, {"prompt": "nothing to compare"}], name="pairs.jsonl")
     Import.objects.filter(campaign=campaign).update(rejected=1, errors=[{"line": 5, "reason": "A line needs answers."}])
     for item in campaign.items.all():
@@ -116,6 +117,23 @@ def test_every_page_of_the_site(page: Page, sign_in: SignIn) -> None:
         page.goto(address)
         found += violations(page)
     assert found == []
+
+
+@pytest.mark.timeout(120)
+def test_the_curves_of_a_run_as_tables(page: Page, sign_in: SignIn) -> None:
+    world = make_world()
+    populate(world)
+    run = TrainingRun.objects.filter(campaign=world.near.campaign).first()
+    assert run is not None
+    sign_in(page.context, world.people["admin"])
+    page.goto(run.get_absolute_url())
+    page.locator(".chart canvas").first.wait_for()
+    for toggle in page.locator("[data-table]").all():
+        toggle.click()
+    for fold in page.locator("details.fold > summary").all():
+        fold.click()
+    assert page.locator(".chart table").count() > 0
+    assert violations(page) == []
 
 
 def test_pages_for_people_who_are_not_signed_in(page: Page) -> None:
