@@ -14,6 +14,8 @@ const say = (text) => { $("#announce").textContent = text; };
 
 // -- Ranks -----------------------------------------------------------------------------------------------------------
 
+const NO_RANKS = matchMedia("(hover: hover)").matches
+  ? "No ranks yet: press numbers, or pick the letters from best to worst" : "No ranks yet: pick the letters, best first";
 const cards = () => $$(".answer-card");
 const menu = (card) => $("select", card);
 const rankOf = (card) => Number(menu(card).value);
@@ -28,7 +30,7 @@ function tiers() {
 function orderText() {
   const order = tiers().map((tier) => letters(tier).join(" = ")).join(" > ");
   const rest = letters(unranked()).join(", ");
-  return order ? order + (rest ? ` · ${rest} unranked` : "") : "No ranks yet: press numbers, or the letters from best to worst";
+  return order ? order + (rest ? ` · ${rest} unranked` : "") : NO_RANKS;
 }
 
 function showOrder() {
