@@ -26,3 +26,11 @@ def simulate_orders(random: np.random.Generator, strengths: NDArray, rows: int, 
     menus = np.argsort(random.random((rows, len(strengths))), axis=1)[:, :size]
     luck = strengths[menus] + random.gumbel(size=menus.shape)
     return np.take_along_axis(menus, np.argsort(-luck, axis=1), axis=1)
+
+
+def simulate_answers(
+    random: np.random.Generator, gap: NDArray, threshold: NDArray | float, bias: NDArray | float = 0.0
+) -> NDArray[np.float64]:
+    """What people answer who add logistic noise and prefer only what exceeds their threshold: 1, 0, or 0.5 (a tie)."""
+    seen = gap + bias + random.logistic(size=len(gap))
+    return np.asarray(0.5 + 0.5 * ((seen > threshold).astype(float) - (seen < -threshold)))
