@@ -147,7 +147,7 @@ def test_the_first_time_the_guidelines_come_before_the_first_item(page: Page, si
     sign_in(page.context, annotator)
     page.goto("/campaigns/")
     page.get_by_role("link", name="Label").click()
-    assert page.get_by_role("region", name="Guidelines").get_by_text("true").is_visible()
+    page.get_by_role("region", name="Guidelines").get_by_text("true").wait_for()
     wait_until_calm(page)
     page.keyboard.press("Enter")
     page.wait_for_selector("#answer")
