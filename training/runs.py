@@ -25,7 +25,7 @@ from labeling.models import Campaign
 from training import queue
 from training.engine.config import CommonConfig, ConfigError, parse_config
 from training.engine.config import to_json as config_to_json
-from training.engine.rundir import RunDir, write_atomic, write_jsonl
+from training.engine.rundir import RunDir, read_jsonl, write_atomic, write_jsonl
 from training.models import DatasetSnapshot, ModelArtifact, TrainingRun
 from training.selection import NoPrompts, PromptOptions, best_completion_rows, prompt_rows
 from training.snapshots import NothingToFreeze, SnapshotFilters, freeze
@@ -188,13 +188,12 @@ def _write_data(rundir: RunDir, kind: str, inputs: Inputs, owner: User) -> Datas
     snapshot = None
     if kind in (Kind.REWARD, Kind.SFT):
         snapshot = freeze(inputs.campaign, by=owner, filters=inputs.filters)
-    if kind == Kind.REWARD:
-        assert snapshot is not None
-        name, count = "rankings.jsonl", snapshot.counts["rankings"]
-        _link_or_copy(snapshot.path, rundir.data / name)
-    elif kind == Kind.SFT:
-        name = "sft.jsonl"
-        count = write_jsonl(rundir.data / name, best_completion_rows(inputs.campaign, inputs.filters))
+        if kind == Kind.REWARD:
+            name, count = "rankings.jsonl", snapshot.counts["rankings"]
+            _link_or_copy(snapshot.path, rundir.data / name)
+        else:
+            name = "sft.jsonl"
+            count = write_jsonl(rundir.data / name, best_completion_rows(read_jsonl(snapshot.path)))
     else:
         name = "prompts.jsonl"
         count = write_jsonl(rundir.data / name, prompt_rows(inputs.campaign, inputs.prompts))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from labeling.models import Campaign, Item
-from training.snapshots import BadSelection, SnapshotFilters, ranking_rows
+from training.snapshots import BadSelection
 
 CHUNK = 500
 HELD_OUT = 0.1
@@ -64,10 +64,13 @@ def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str
             yield {"id": public_id, "messages": messages, **split}
 
 
-def best_completion_rows(campaign: Campaign, filters: SnapshotFilters) -> Iterator[dict[str, Any]]:
-    """Rows of `data/sft.jsonl`: per item the completion that most people put first. Raises NoPrompts."""
+def best_completion_rows(rankings: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of `data/sft.jsonl` from those of a snapshot: per item the completion that most people put first.
+
+    Raises NoPrompts.
+    """
     found = False
-    for _, rows in groupby(ranking_rows(campaign, filters), key=lambda row: row["item"]):
+    for _, rows in groupby(rankings, key=lambda row: row["item"]):
         votes: Counter[int] = Counter()
         row: dict[str, Any] = {}
         for row in rows:

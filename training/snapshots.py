@@ -1,7 +1,9 @@
 """Freeze a campaign's accepted rankings into a file named after its own SHA-256: same content, same file.
 
 Streamed: rankings are read in chunks and written line by line, so a million rankings need no more memory than a few
-hundred. Items and completions never change after import; the one query over rankings decides what is in.
+hundred. Items and completions never change after import; the one query over rankings decides what is in. Messages go
+from the database into the file as the JSON text they are: a person waits for a hundred thousand rankings, and making
+objects of them takes ten times as long.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
-from django.db.models import Prefetch
+from django.contrib.postgres.aggregates import StringAgg
+from django.db.models import OuterRef, Subquery, TextField
+from django.db.models.functions import Cast
 
 from accounts.models import User
-from labeling.models import Campaign, Completion, Item, Ranking
+from labeling.models import Campaign, Completion, Ranking
 from training.models import DatasetSnapshot
 
-CHUNK = 500
+CHUNK = 2000
 
 
 class NothingToFreeze(Exception):
@@ -56,9 +59,7 @@ def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = No
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".freezing-")  # readable by the owner only
     try:
         with os.fdopen(descriptor, "wb") as file:
-            for row in ranking_rows(campaign, filters):
-                counts.add(row)
-                line = json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+            for line in _lines(campaign, filters, counts):
                 digest.update(line)
                 file.write(line)
             file.flush()
@@ -80,25 +81,23 @@ def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = No
     )
 
 
-def ranking_rows(campaign: Campaign, filters: SnapshotFilters) -> Iterator[dict[str, Any]]:
+def _lines(campaign: Campaign, filters: SnapshotFilters, counts: Counts) -> Iterator[bytes]:
     """Rows of `data/rankings.jsonl`, in the order in which the items came in and were ranked."""
     rankings = Ranking.objects.accepted().filter(campaign=campaign)
     if filters.origin:
         rankings = rankings.filter(origin=filters.origin)
     if filters.labelers:
         rankings = rankings.filter(labeler__in=filters.labelers)
-    completions = Prefetch("item__completions", Completion.objects.only("item_id", "index", "messages"))
-    rankings = rankings.order_by("item_id", "id").select_related("item").prefetch_related(completions)
-    for ranking in rankings.iterator(chunk_size=CHUNK):
-        item: Item = ranking.item
-        yield {
-            "item": item.public_id,
-            "messages": item.messages,
-            "completions": [completion.messages for completion in item.completions.all()],
-            "tiers": ranking.tiers,
-            "labeler": ranking.labeler,
-            "weight": 1.0,
-        }
+    as_text = Cast("messages", TextField())
+    completions = Completion.objects.filter(item=OuterRef("item")).order_by().values("item")
+    joined = completions.values(joined=StringAgg(as_text, delimiter=",", order_by="index"))
+    rows = rankings.order_by("item_id", "id").values_list(
+        "item__public_id", Cast("item__messages", TextField()), Subquery(joined), "tiers", "labeler"
+    )
+    for item, messages, answers, tiers, labeler in rows.iterator(chunk_size=CHUNK):
+        counts.add(item, tiers, labeler)
+        rest = json.dumps({"item": item, "labeler": labeler, "tiers": tiers, "weight": 1.0}, ensure_ascii=False)
+        yield f'{{"messages": {messages}, "completions": [{answers}], {rest[1:]}\n'.encode()
 
 
 class Counts:
@@ -109,16 +108,16 @@ class Counts:
         self.items: set[str] = set()
         self.labelers: set[str] = set()
 
-    def add(self, row: dict[str, Any]) -> None:
-        sizes = [len(tier) for tier in row["tiers"]]
+    def add(self, item: str, tiers: list[list[int]], labeler: str) -> None:
+        sizes = [len(tier) for tier in tiers]
         total = sum(sizes)
         tied = sum(size * (size - 1) // 2 for size in sizes)
         self.rankings += 1
         self.ties += tied
         self.pairs += total * (total - 1) // 2 - tied
         self.no_preference += len(sizes) < 2
-        self.items.add(row["item"])
-        self.labelers.add(row["labeler"])
+        self.items.add(item)
+        self.labelers.add(labeler)
 
     def as_dict(self) -> dict[str, int]:
         """`pairs` are strict preferences, `ties` equal pairs, `no_preference` rankings with one tier only."""

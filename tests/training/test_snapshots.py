@@ -6,8 +6,10 @@ import json
 import pytest
 
 from accounts.models import User
+from labeling.importing import import_rows
 from labeling.models import Campaign, Item
 from tests.training.conftest import rank
+from training.engine.rundir import read_jsonl
 from training.selection import NoPrompts, PromptOptions, best_completion_rows, prompt_rows
 from training.snapshots import NothingToFreeze, SnapshotFilters, freeze
 
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def rows_of(snapshot) -> list[dict]:
-    return [json.loads(line) for line in snapshot.path.read_text(encoding="utf-8").splitlines()]
+    return list(read_jsonl(snapshot.path))
 
 
 def test_the_same_content_gives_the_same_hash_and_file(labeled: Campaign, researcher: User) -> None:
@@ -57,6 +59,22 @@ def test_ties_partial_orders_and_labelers_reach_the_file_and_the_counts(labeled:
     assert first[0]["weight"] == 1.0
 
 
+def test_any_text_reaches_the_file_unchanged(labeled: Campaign, researcher: User) -> None:
+    hostile = '"], "tiers": [[1]], "x": "\\\n\r\t\x7f\u2028 {0} %s </script> 😀'
+    row = {
+        "messages": [{"role": "system", "content": hostile}, {"role": "user", "content": ""}],
+        "completions": [[{"role": "assistant", "content": text}] for text in (hostile, "\\", "b")],
+        "tiers": [[2], [0, 1]],
+        "labeler": hostile[:60],
+    }
+    labeled.items.all().delete()
+    Campaign.objects.update(protocol="ranking")
+    labeled.refresh_from_db()
+    assert import_rows(labeled, [row], name="hostile.jsonl").accepted == 1
+    item = labeled.items.get().public_id
+    assert rows_of(freeze(labeled, by=researcher)) == [row | {"item": item, "weight": 1.0}]
+
+
 def test_filters_choose_origin_and_labelers(labeled: Campaign, researcher: User) -> None:
     rank(labeled.items.first(), [[1], [0]], labeler="bob", user=researcher)
     people = freeze(labeled, by=researcher, filters=SnapshotFilters(origin="person"))
@@ -96,13 +114,13 @@ def test_a_campaign_of_whole_conversations_has_no_prompts(campaign: Campaign) ->
         list(prompt_rows(campaign, PromptOptions()))
 
 
-def test_the_best_completion_is_the_one_most_people_put_first(labeled: Campaign) -> None:
+def test_the_best_completion_is_the_one_most_people_put_first(labeled: Campaign, researcher: User) -> None:
     first, second, third = labeled.items.order_by("id")[:3]
     rank(first, [[1], [0]], labeler="bob")
     rank(first, [[1], [0]], labeler="cleo")
     rank(second, [[0, 1]], labeler="bob")  # no preference, no vote
     third.rankings.update(status="withdrawn")
-    rows = list(best_completion_rows(labeled, SnapshotFilters()))
+    rows = list(best_completion_rows(rows_of(freeze(labeled, by=researcher))))
     assert len(rows) == 15
     assert rows[0]["messages"] == first.messages + [{"role": "assistant", "content": "No."}]
     assert rows[1]["messages"][-1]["content"].startswith("I am sorry")
