@@ -170,12 +170,14 @@ FILLERS = (
     "As I always say, things happen.",
 )
 
-# What customers write back, by what was wrong with the reply. A model that has read how conversations go on knows what
-# a reply has to do with its question; which replies are wanted, only people can tell it.
+# What customers write back, by what the reply promised and by its tone. A model that has read how conversations go on
+# knows what a reply has to do with its question; which replies are wanted, only people can tell it.
 PLEASED = ("Thank you.", "Great, that helps.", "Perfect, thanks.")
 ABOUT_ANOTHER_ITEM = ("Why do you write about a {other}?", "I did not ask about a {other}.")
 ANOTHER_ACTION = ("That does not solve my problem.", "This is not what I need.")
 NOTHING_PROMISED = ("So who can help me?", "And now?")
+TO_RUDENESS = "How rude."
+TO_COURTESIES = ("", "You are very kind.", "No need to be so formal.")
 
 # Share of supervised replies with each flaw. Together they leave about half of the replies with the right content,
 # so the content can be learned before any feedback, and feedback has much left to teach.
@@ -233,8 +235,10 @@ class Exchange:
     reply: str
     ends: bool
     """False: the reply runs on until it is cut off."""
-    reaction: str
-    """What the customer writes back; empty after a reply without an end."""
+    to_content: str
+    """What the customer writes back about what was promised; empty after a reply without an end."""
+    to_tone: str
+    """And about the tone; empty where there is nothing to say, and after a reply without an end."""
 
 
 def exchange(rng: random.Random, question: Question) -> Exchange:
@@ -242,15 +246,30 @@ def exchange(rng: random.Random, question: Question) -> Exchange:
     courtesies = rng.choices((0, 1, 2), (NO_COURTESY, 1 - NO_COURTESY - DOUBLE_COURTESY, DOUBLE_COURTESY))[0]
     polite = rng.sample(COURTESIES, courtesies)
     sentences = [polite.pop()] if polite and rng.random() < 0.7 else []
+    to_tone = TO_COURTESIES[courtesies]
     if rng.random() < RUDE:
         sentences.append(rng.choice(RUDENESS))
+        to_tone = TO_RUDENESS
     if rng.random() < FILLER:
         sentences.append(rng.choice(FILLERS))
-    content, reaction = _content(rng, question)
+    content, to_content = _content(rng, question)
     sentences += [content, *polite]
     if rng.random() >= NO_END:
-        return Exchange(" ".join(sentences), True, reaction)
-    return Exchange(" ".join(sentences + rng.choices(FILLERS + COURTESIES, k=12)), False, "")
+        return Exchange(" ".join(sentences), True, to_content, to_tone)
+    return Exchange(" ".join(sentences + rng.choices(FILLERS + COURTESIES, k=12)), False, "", "")
+
+
+def plain_exchange(rng: random.Random, question: Question) -> tuple[Question, Exchange]:
+    """The same complaint and the action that fits it, without anything around; every second reply has another item."""
+    problem, item = PROBLEMS[_problem_index(question.problem)], question.item
+    reactions: tuple[str, ...] = PLEASED
+    complaint = rng.choice(problem.complaints).format(item=item)
+    if rng.random() < 0.5:
+        item = rng.choice([other for other in ITEMS if other != item])
+        reactions = ABOUT_ANOTHER_ITEM
+    reply = rng.choice(problem.actions).format(item=item)
+    asked = Question(complaint[0].upper() + complaint[1:] + ".", question.item, question.problem)
+    return asked, Exchange(reply, True, rng.choice(reactions).format(other=item), "")
 
 
 def _content(rng: random.Random, question: Question) -> tuple[str, str]:

@@ -57,11 +57,14 @@ def test_supervised_replies_are_flawed_but_about_half_of_them_have_the_right_con
         assert 0.1 < sum(bool(getattr(one, flaw)) for one in seen) / len(seen) < 0.5, flaw
 
 
-def test_customers_are_pleased_exactly_by_the_right_content() -> None:
+def test_customers_say_whether_they_are_helped_and_what_they_think_of_the_tone() -> None:
     rng = random.Random(1)
     for question in first(1000):
         one = world.exchange(rng, question)
-        if one.ends:
-            assert (one.reaction in world.PLEASED) == gold.is_correct(question.text, one.reply)
-        else:
-            assert not one.reaction
+        if not one.ends:
+            assert (one.to_content, one.to_tone) == ("", "")
+            continue
+        seen = gold.criteria(question.text, one.reply)
+        assert (one.to_content in world.PLEASED) == gold.is_correct(question.text, one.reply)
+        courtesies = int(seen.courteous + seen.extra_courtesies)
+        assert one.to_tone == (world.TO_RUDENESS if seen.rude else world.TO_COURTESIES[courtesies])
