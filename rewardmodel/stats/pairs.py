@@ -6,12 +6,18 @@ nobody placed are in no tier. Preferences are always derived from it, never stor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rewardmodel.stats.comparisons import Floats, Ints
 from rewardmodel.stats.errors import InvalidTiers as InvalidTiers
+from rewardmodel.stats.rankings import groups_of
 
 Tiers = Sequence[Sequence[int]]
 
@@ -62,3 +68,56 @@ def preferences_of(tiers: Tiers) -> list[Preference]:
         Preference(first, second, 0.5 if rank == later else 1.0, weight)
         for (rank, first), (later, second) in combinations(ranked, 2)
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgements:
+    """Rankings as pairs: row r of `table` is (first, second, mu), from ranking `ranking[r]` of `size[r]` items."""
+
+    table: Floats
+    ranking: Ints
+    size: Ints
+    rankings: int
+
+    @property
+    def weight(self) -> Floats:
+        """1 / C(K, 2): a ranking weighs 1 whatever its K (InstructGPT)."""
+        return np.asarray(2 / (self.size * (self.size - 1)))
+
+
+def judgements_of(rankings: Iterable[Tiers] | NDArray, shown: Sequence[Sequence[int]] | None = None) -> Judgements:
+    """Every pair of ranked items of every ranking, made without a Python loop over pairs.
+
+    The better one is first (mu 1, or 0.5 for a tie). With `shown`, the order of each ranking's items on the screen,
+    the one that was shown first is (mu 1, 0.5 or 0). Rankings may also be an array of orders (see `groups_of`).
+    """
+    rankings = rankings if isinstance(rankings, np.ndarray) else list(rankings)
+    tables, sources, sizes = [], [], []
+    for group in groups_of(rankings):
+        i, j = np.triu_indices(group.items.shape[1], 1)
+        mu = np.where(group.tiers[i] == group.tiers[j], 0.5, 1.0)
+        columns = [group.items[:, i], group.items[:, j], np.broadcast_to(mu, (len(group.items), len(i)))]
+        if shown is not None:
+            place = _places(group.items, [shown[row] for row in group.rows], group.rows)
+            later = place[:, i] > place[:, j]
+            columns = [
+                np.where(later, columns[1], columns[0]),
+                np.where(later, columns[0], columns[1]),
+                np.where(later, 1 - columns[2], columns[2]),
+            ]
+        tables.append(np.stack(columns, axis=2).reshape(-1, 3))
+        sources.append(np.repeat(group.rows, len(i)))
+        sizes.append(np.full(len(sources[-1]), group.items.shape[1]))
+    return Judgements(np.concatenate(tables), np.concatenate(sources), np.concatenate(sizes), len(rankings))
+
+
+def _places(items: Ints, shown: Sequence[Sequence[int]], rows: Ints) -> Ints:
+    """Where on the screen each item of each ranking was."""
+    places = np.empty_like(items)
+    for line, (ranked, order) in enumerate(zip(items.tolist(), shown, strict=True)):
+        at = {item: place for place, item in enumerate(order)}
+        try:
+            places[line] = [at[item] for item in ranked]
+        except KeyError as error:
+            raise InvalidTiers(f"Ranking {rows[line]} ranks item {error.args[0]}, which was not shown.") from error
+    return places
