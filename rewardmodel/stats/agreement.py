@@ -1,4 +1,4 @@
-"""How far people agree: percent agreement, Krippendorff's alpha, Kendall's tau-b.
+"""How far people agree: percent agreement, Cohen's and Fleiss' kappa, Krippendorff's alpha, Kendall's tau-b.
 
 Ratings are kept in long form (one row per rating), so missing ratings cost nothing and a million labels take seconds.
 Where a number does not exist, an `Estimate` says "undefined because ..." instead of NaN.
@@ -19,10 +19,12 @@ from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.pairs import Tiers
 
 Level = Literal["nominal", "ordinal", "interval"]
+Weights = Literal["none", "linear", "quadratic"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NOT_JUDGED_TWICE = "nothing was judged by two people"
+ALL_EQUAL = "all ratings are equal, so chance would agree as well"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,75 @@ def krippendorff_alpha(ratings: Ratings, level: Level = "nominal", resamples: in
         raise ValueError(f"level must be nominal, ordinal or interval, not {level!r}.")
     sums = _sums_of_groups(ratings, level)
     return _estimate(_nominal_alpha if level == "nominal" else _interval_alpha, sums, resamples, seed)
+
+
+def fleiss_kappa(ratings: Ratings, resamples: int = 0, seed: int = 0) -> Estimate:
+    """Fleiss' kappa of unordered ratings, for units that were all judged by the same number of people.
+
+    `count` and `resamples` as in `percent_agreement`. Where people's numbers differ, use Krippendorff's alpha.
+    """
+    sizes = np.unique(np.unique(ratings.unit, return_counts=True)[1])
+    if len(sizes) > 1:
+        return Estimate.undefined("units were judged by different numbers of people; Krippendorff's alpha allows that")
+    return _estimate(_fleiss, _sums_of_groups(ratings, "nominal"), resamples, seed)
+
+
+def cohen_kappa(
+    first: ArrayLike, second: ArrayLike, weights: Weights = "none", resamples: int = 0, seed: int = 0
+) -> Estimate:
+    """Cohen's kappa of two people, who rated unit u as `first[u]` and `second[u]`; NaN is a missing rating.
+
+    With weights, ratings that lie `k` levels apart disagree by k ("linear") or k squared ("quadratic"); levels are the
+    values that occur. `count` is the number of units that both rated; with `resamples` there is a bootstrap interval.
+    """
+    if weights not in ("none", "linear", "quadratic"):
+        raise ValueError(f"weights must be none, linear or quadratic, not {weights!r}.")
+    pair = np.stack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
+    pair = pair[:, ~np.isnan(pair).any(axis=0)]
+    count = pair.shape[1]
+    if count == 0:
+        return Estimate.undefined(NOT_JUDGED_TWICE)
+    levels, code = np.unique(pair, return_inverse=True)
+    code = code.reshape(2, -1)
+    table = np.bincount(code[0] * len(levels) + code[1], minlength=len(levels) ** 2)
+    apart = np.abs(np.subtract.outer(np.arange(len(levels)), np.arange(len(levels)))).astype(float)
+    apart = (apart > 0).astype(float) if weights == "none" else apart ** (2 if weights == "quadratic" else 1)
+    value = _kappa(table[None], apart)[0]
+    if np.isnan(value):
+        return Estimate.undefined(ALL_EQUAL, count)
+    # Units are all alike, so drawing them anew is drawing from the table.
+    drawn = _kappa(np.random.default_rng(seed).multinomial(count, table / count, size=resamples), apart)
+    return _with_bounds(float(value), drawn[~np.isnan(drawn)], count)
+
+
+def self_consistency(
+    rankings: Iterable[tuple[Hashable, Hashable, Tiers]], resamples: int = 0, seed: int = 0
+) -> Estimate:
+    """How often people say the same of a pair that they are shown again; `rankings` holds (person, item, tiers)."""
+    units = pairwise_units([((person, item), tiers) for person, item, tiers in rankings])
+    estimate = percent_agreement(units, resamples, seed)
+    return Estimate.undefined("nobody judged anything twice") if estimate.value is None else estimate
+
+
+def mean_tau_b(rankings: Iterable[tuple[Hashable, Tiers]], resamples: int = 0, seed: int = 0) -> Estimate:
+    """Kendall's tau-b between two people's rankings of the same item, averaged over all such pairs that have one.
+
+    `rankings` holds (item, tiers), one per person and item; `count` is the number of items that the mean comes from;
+    with `resamples` it has a percentile bootstrap interval over items.
+    """
+    items: dict[Hashable, list[Tiers]] = {}
+    for item, tiers in rankings:
+        items.setdefault(item, []).append(tiers)
+    taus = [
+        [tau.value for pair in combinations(all_of, 2) if (tau := kendall_tau_b(*pair)).value is not None]
+        for all_of in items.values()
+    ]
+    sums = np.array([(sum(values), len(values)) for values in taus if values], dtype=float).reshape(-1, 2)
+    if len(sums) == 0:
+        return Estimate.undefined("no two people ranked the same completions apart")
+    draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    totals = sums[draws].sum(axis=1)
+    return _with_bounds(float(sums[:, 0].sum() / sums[:, 1].sum()), totals[:, 0] / totals[:, 1], len(sums))
 
 
 def kendall_tau_b(first: Tiers, second: Tiers) -> Estimate:
@@ -170,14 +241,36 @@ def _estimate(
         sample = statistic(sums, times.astype(float))
         if not isinstance(sample, str):
             drawn.append(sample)
-    if not drawn:
-        return Estimate(value, count=groups)
+    return _with_bounds(value, np.array(drawn), groups)
+
+
+def _with_bounds(value: float, drawn: Floats, count: int) -> Estimate:
+    """The value with the 95 % percentile interval of its resamples, if there are any."""
+    if len(drawn) == 0:
+        return Estimate(value, count=count)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), groups)
+    return Estimate(value, float(low), float(high), count)
 
 
 def _percent(sums: _GroupSums, weight: Floats) -> float | str:
     return 1 - float(weight @ sums.unequal) / float(weight @ sums.pairs)
+
+
+def _fleiss(sums: _GroupSums, weight: Floats) -> float | str:
+    counts = _value_counts(sums, weight)
+    chance = float(np.sum((counts / counts.sum()) ** 2))
+    if np.count_nonzero(counts) < 2:
+        return ALL_EQUAL
+    return 1 - float(weight @ sums.unequal) / float(weight @ sums.pairs) / (1 - chance)
+
+
+def _kappa(tables: NDArray, apart: Floats) -> Floats:
+    """1 - observed / expected disagreement of each (flattened) table of ratings; NaN where none is expected."""
+    size = len(apart)
+    shares = tables.reshape(-1, size, size) / np.maximum(tables.sum(axis=1), 1)[:, None, None]
+    observed = (shares * apart).sum(axis=(1, 2))
+    expected = np.einsum("ri,ij,rj->r", shares.sum(axis=2), apart, shares.sum(axis=1))
+    return np.asarray(1 - np.divide(observed, expected, out=np.full(len(shares), np.nan), where=expected > 0))
 
 
 def _nominal_alpha(sums: _GroupSums, weight: Floats) -> float | str:
@@ -194,7 +287,7 @@ def _interval_alpha(sums: _GroupSums, weight: Floats) -> float | str:
 def _alpha(sums: _GroupSums, weight: Floats, counts: Floats, expected: float) -> float | str:
     """1 - observed / expected disagreement (Krippendorff 2011)."""
     if np.count_nonzero(counts) < 2:
-        return "all ratings are equal, so chance would agree as well"
+        return ALL_EQUAL
     return 1 - float(weight @ sums.observed) / expected
 
 

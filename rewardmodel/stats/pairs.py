@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 from math import comb
 from typing import Any, NamedTuple
 
@@ -68,6 +68,28 @@ def preferences_of(tiers: Tiers) -> list[Preference]:
         Preference(first, second, 0.5 if rank == later else 1.0, weight)
         for (rank, first), (later, second) in combinations(ranked, 2)
     ]
+
+
+def tiers_of(preferences: Iterable[tuple[int, int, float]]) -> list[list[int]]:
+    """The ranking that (i, j, mu) pairs came from: mu is 1 where i is better, 0 where j is, 0.5 for a tie.
+
+    Every pair of its items must be there, once. Raises InvalidTiers where they contradict each other.
+    """
+    given: dict[tuple[int, int], float] = {}
+    points: dict[int, float] = {}
+    for i, j, mu in preferences:
+        if i == j or mu not in (0, 0.5, 1) or (min(i, j), max(i, j)) in given:
+            raise InvalidTiers(f"({i}, {j}, {mu}) is no pair of a ranking, or there twice.")
+        given[min(i, j), max(i, j)] = mu if i < j else 1 - mu
+        points[i] = points.get(i, 0) + mu
+        points[j] = points.get(j, 0) + 1 - mu
+    # In a ranking, an item's points are the items below its tier and half of the others in it.
+    order = sorted(points, key=lambda item: (-points[item], item))
+    tiers = [list(tier) for _, tier in groupby(order, key=lambda item: points[item])]
+    implied = {(min(p[:2]), max(p[:2])): p.mu if p.chosen < p.rejected else 1 - p.mu for p in preferences_of(tiers)}
+    if implied != given:
+        raise InvalidTiers("These pairs are not all pairs of one ranking, or contradict each other.")
+    return tiers
 
 
 @dataclass(frozen=True, eq=False)
