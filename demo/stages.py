@@ -110,7 +110,7 @@ def start_first_replies(processes: Processes, folder: Path, seed: int) -> RunDir
     """Start the engine on a sampling run over training questions."""
     rundir = RunDir(folder)
     rundir.create()
-    asked = _questions(seed, DESK_PROMPTS, DESK_PROMPTS + TRAINING_PROMPTS)
+    asked = questions(seed, DESK_PROMPTS, DESK_PROMPTS + TRAINING_PROMPTS)
     rows = [{"id": str(number), "messages": _user(question.text)} for number, question in enumerate(asked)]
     rundir.write_manifest({"prompts.jsonl": write_jsonl(rundir.data / "prompts.jsonl", rows)})
     settings = {"base": str(MODEL), "seed": seed, "completions": COMPLETIONS, "batch_size": 400}
@@ -128,19 +128,19 @@ def first_replies(rundir: RunDir) -> bytes:
 
 def desk_replies(seed: int) -> bytes:
     """A few questions with replies that the support desk itself wrote: something to rank at once."""
-    return _written(seed, _questions(seed, 0, DESK_PROMPTS), COMPLETIONS)
+    return written(seed, questions(seed, 0, DESK_PROMPTS), COMPLETIONS)
 
 
 def held_out_replies(seed: int) -> bytes:
     """Held-out questions, with two replies each of the support desk because an item needs some."""
-    return _written(seed, itertools.islice(world.questions(seed=seed, held_out=True), HELD_OUT_PROMPTS), 2)
+    return written(seed, itertools.islice(world.questions(seed=seed, held_out=True), HELD_OUT_PROMPTS), 2)
 
 
-def _questions(seed: int, start: int, stop: int) -> Iterable[world.Question]:
+def questions(seed: int, start: int, stop: int) -> Iterable[world.Question]:
     return itertools.islice(world.questions(seed=seed, held_out=False), start, stop)
 
 
-def _written(seed: int, asked: Iterable[world.Question], replies: int) -> bytes:
+def written(seed: int, asked: Iterable[world.Question], replies: int) -> bytes:
     rng = random.Random(seed)
     return _jsonl((_user(one.text), [world.exchange(rng, one).reply for _ in range(replies)]) for one in asked)
 

@@ -9,7 +9,7 @@ def questions_of(rows: bytes) -> list[str]:
 
 def test_desk_and_model_replies_are_about_different_training_questions_and_held_out_ones_about_neither() -> None:
     desk = questions_of(stages.desk_replies(3))
-    drawn = [one.text for one in stages._questions(3, stages.DESK_PROMPTS, 424)]
+    drawn = [one.text for one in stages.questions(3, stages.DESK_PROMPTS, 424)]
     held_out = questions_of(stages.held_out_replies(3))
     assert (len(desk), len(held_out)) == (stages.DESK_PROMPTS, stages.HELD_OUT_PROMPTS)
     assert len({*desk, *drawn, *held_out}) == len(desk) + len(drawn) + len(held_out)
