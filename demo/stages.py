@@ -49,7 +49,7 @@ PPO_SETTINGS: dict[str, Any] = {
     "learning_rate": 3e-3,
     "value_learning_rate": 3e-3,
 }
-KL_COEFFICIENT, LARGEST_KL_COEFFICIENT = 0.02, 10.0
+KL_COEFFICIENT, LARGEST_KL_COEFFICIENT = 0.03, 10.0
 SAMPLING_SETTINGS: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "completions": 1, "batch_size": 300}
 JUDGES_PER_PAIR = 3
 COMPARISONS = 600
