@@ -25,5 +25,5 @@ def test_another_seed_asks_other_questions() -> None:
 def test_the_less_is_certain_about_a_reward_model_the_shorter_is_the_leash() -> None:
     leashes = [stages.kl_coefficient(accuracy) for accuracy in (0.9, 0.75, 0.6, 0.51, 0.5, 0.4)]
     assert leashes == sorted(leashes)
-    assert leashes[1] == 0.04
+    assert leashes[1] == 2 * stages.KL_COEFFICIENT
     assert leashes[-1] == leashes[-2] == stages.LARGEST_KL_COEFFICIENT
