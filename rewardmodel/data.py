@@ -101,12 +101,14 @@ def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list
     return train, [item for item in items if item.prompt in held_out]
 
 
-def encode_items(items: Iterable[Item], encode: Callable[[Sequence[Message]], list[int]]) -> list[Encoded]:
-    """Token ids of every conversation, once. `encode` is `RewardModel.encode`. Raises DataError."""
+def encode_items(
+    items: Iterable[Item], encode: Callable[[Sequence[Sequence[Message]]], list[list[int]]]
+) -> list[Encoded]:
+    """Token ids of every conversation, once. `encode` is `RewardModel.encode_together`. Raises DataError."""
     encoded = []
     for item in items:
         try:
-            sequences = tuple(encode([*item.messages, *completion]) for completion in item.completions)
+            sequences = tuple(encode([[*item.messages, *completion] for completion in item.completions]))
         except EncodingError as error:
             raise DataError(f"Item {item.id} cannot be encoded: {error}") from error
         if not all(sequences):

@@ -32,10 +32,9 @@ class Evaluation:
 
 
 def score_items(model: RewardModel, items: Sequence[Encoded]) -> list[Tensor]:
-    """Raw scores of each item's completions, on the CPU. All items go through the model sorted by length."""
+    """Raw scores of each item's completions, on the CPU."""
     with torch.no_grad():
-        scores = model.raw_scores([s for e in items for s in e.sequences]).cpu()
-    return list(torch.split(scores, [len(e.sequences) for e in items]))
+        return [scores.cpu() for scores in model.group_scores([e.sequences for e in items])]
 
 
 def ranking_loss(scores: Tensor, items: Sequence[Encoded], loss: str) -> LossSum:

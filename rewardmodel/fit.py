@@ -52,6 +52,8 @@ class Fit:
             for label in (label for e in (*train, *held_out) for label in e.item.labels):
                 plackett_luce_choices(label.tiers)  # a tie that is too large is said now, not in mid-training
         self.model, self.train, self.held_out, self.config = model, train, held_out, config
+        # Found out here, with the weights of the start, so that a resumed fit decides alike.
+        model.shares_beginnings(max(e.longest for e in (*train, *held_out)))
         self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluate_every = max(1, self.steps_per_epoch // config.evaluations_per_epoch)
@@ -137,10 +139,10 @@ class Fit:
         self.model.train_dropout(True)
         for start in range(0, len(ordered), self.config.micro_batch_size):
             part = ordered[start : start + self.config.micro_batch_size]
-            flat = self.model.raw_scores([s for e in part for s in e.sequences])
-            counts = [len(e.sequences) for e in part]
-            scores = torch.nn.utils.rnn.pad_sequence(list(torch.split(flat, counts)), batch_first=True)
-            present = torch.arange(scores.shape[1]) < torch.tensor(counts)[:, None]
+            scores = torch.nn.utils.rnn.pad_sequence(
+                self.model.group_scores([e.sequences for e in part]), batch_first=True
+            )
+            present = torch.arange(scores.shape[1]) < torch.tensor([len(e.sequences) for e in part])[:, None]
             likelihood = ranking_loss(scores, part, self.config.loss).total / rankings
             drift = centering_loss(scores, present.to(scores.device)).total / len(batch)
             torch.autograd.backward(likelihood + self.config.centering * drift)

@@ -13,28 +13,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.auto import modeling_auto
 
-from rewardmodel.tokens import Message, encode_scored, pad_id
+from rewardmodel.bases import RewardModelError as RewardModelError
+from rewardmodel.bases import context, hidden_size, load_base, lora_config, with_saved_adapter
+from rewardmodel.packing import Tree, fill_rows, lay_out, make_tree, split_group
+from rewardmodel.tokens import Message, encode_scored, encode_together, pad_id
 
 # Facts about the model beside the head's tensors, as one JSON text: safetensors writes several keys in any order.
 FACTS = "prefloop"
 HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "head.safetensors", "adapter_config.json", "adapter_model.safetensors"
 PADDED_TOKENS = 16384  # of one forward pass without gradients
-
-
-class RewardModelError(ValueError):
-    """This base, adapter or folder cannot be a reward model; the message is one sentence that says why."""
+PACKED_ROW = 512  # tokens up to which rows are filled; longer ones would spend more on attention than they save
 
 
 class RewardHead(nn.Module):
@@ -88,6 +87,7 @@ class RewardModel(nn.Module):
         # The transformer without its language-modelling head: logits over a vocabulary would be wasted work.
         # In a list, because a module registered twice would appear twice among the weights.
         self._trunk = [plain.get_decoder() if pooling == "last" else plain]
+        self._shares: dict[int, bool] = {}  # what `shares_beginnings` found, by length
 
     @classmethod
     def create(
@@ -108,16 +108,16 @@ class RewardModel(nn.Module):
         It starts from a copy of `adapter` (e.g. of the SFT policy) where one is given, and keeps that one's rank.
         Rank 0 trains all weights, in float32 because small updates vanish in bfloat16.
         """
-        model, tokenizer, pooling = _load_base(base, torch.float32 if lora_rank == 0 else dtype)
+        model, tokenizer, pooling = load_base(base, torch.float32 if lora_rank == 0 else dtype)
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if adapter:
-                model = _with_saved_adapter(model, adapter, trainable=lora_rank > 0)
+                model = with_saved_adapter(model, adapter, trainable=lora_rank > 0)
             elif lora_rank:
-                model = get_peft_model(model, _lora_config(model, pooling, lora_rank, lora_alpha, lora_dropout))
-        head = RewardHead(_hidden_size(model), generator)
-        length = min(max_length, _context(model, tokenizer))
+                model = get_peft_model(model, lora_config(model, pooling, lora_rank, lora_alpha, lora_dropout))
+        head = RewardHead(hidden_size(model), generator)
+        length = min(max_length, context(model, tokenizer))
         made = cls(model, tokenizer, head, base=base, pooling=pooling, max_length=length).to(device)
         if lora_rank == 0:  # of a causal model, without the unused language-modelling head
             model.requires_grad_(False)
@@ -139,12 +139,12 @@ class RewardModel(nn.Module):
         config = folder / ADAPTER_CONFIG
         if config.is_file():
             base = base or json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-            model, tokenizer, pooling = _load_base(base, dtype)
-            model = _with_saved_adapter(model, str(folder), trainable=True)
+            model, tokenizer, pooling = load_base(base, dtype)
+            model = with_saved_adapter(model, str(folder), trainable=True)
         else:
             base = str(folder)
-            model, tokenizer, pooling = _load_base(base, dtype)
-        length = min(int(facts.get("max_length", 1 << 30)), _context(model, tokenizer))
+            model, tokenizer, pooling = load_base(base, dtype)
+        length = min(int(facts.get("max_length", 1 << 30)), context(model, tokenizer))
         loaded = cls(model, tokenizer, head, base=base, pooling=pooling, max_length=length)
         return loaded.requires_grad_(False).to(device)
 
@@ -178,8 +178,12 @@ class RewardModel(nn.Module):
                 module.train(on)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """The ids that `raw_scores` and `score` take."""
+        """The ids of a conversation, as `raw_scores` takes them."""
         return encode_scored(self.tokenizer, messages, self.max_length)
+
+    def encode_together(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """The ids of an item's conversations, as `group_scores` takes them: what is too long is cut alike."""
+        return encode_together(self.tokenizer, conversations, self.max_length)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Raw scores (rows,) of padded ids (rows, time); mask is True on tokens, padding may be on either side."""
@@ -202,6 +206,94 @@ class RewardModel(nn.Module):
         for chunk in similar_lengths([len(s) for s in sequences], padded_tokens):
             order += chunk
             parts.append(self(*self._pad([sequences[i] for i in chunk])))
+        return self._in_order(parts, order)
+
+    def group_scores(
+        self, groups: Sequence[Sequence[Sequence[int]]], padded_tokens: int = PADDED_TOKENS
+    ) -> list[Tensor]:
+        """Raw scores of each group of sequences, e.g. of one item's conversations, with gradients where they are on.
+
+        What a group's sequences have in common at their beginning is read once, and equal sequences are read once.
+        Models that cannot do that exactly (see `shares_beginnings`) read every sequence alone.
+        """
+        distinct = [list(dict.fromkeys(map(tuple, group))) for group in groups]
+        if self.shares_beginnings(max((len(s) for group in distinct for s in group), default=0)):
+            parts = [part for group in distinct for part in split_group(group, self.head.weight.shape[1])]
+            flat = self._packed_scores([make_tree(part) for part in parts], padded_tokens)
+        else:
+            flat = self.raw_scores([s for group in distinct for s in group], padded_tokens)
+        scores = list(torch.split(flat, [len(group) for group in distinct]))
+        for i, (group, different) in enumerate(zip(groups, distinct, strict=True)):
+            if len(different) < len(group):
+                place = {sequence: n for n, sequence in enumerate(different)}
+                scores[i] = scores[i][[place[tuple(sequence)] for sequence in group]]
+        return scores
+
+    def shares_beginnings(self, longest: int) -> bool:
+        """Whether this model reads packed sequences of up to `longest` tokens exactly as it reads them alone.
+
+        Windows, recurrent states, positions of their own kind and kernels that ignore masks all show in the hidden
+        states of random tokens; so that is tried, up to the next power of two, instead of trusting a list of names.
+        """
+        if self.pooling != "last" or longest == 0:
+            return False
+        if any(shares and longest <= tried for tried, shares in self._shares.items()):
+            return True
+        size = max(8, min(1 << (longest - 1).bit_length(), max(longest, self.max_length)))
+        if size not in self._shares:
+            self._shares[size] = self._try_sharing(size)
+        return self._shares[size]
+
+    @torch.no_grad()
+    def _try_sharing(self, size: int) -> bool:
+        generator = torch.Generator().manual_seed(0)
+        vocabulary = self.trunk.get_input_embeddings().num_embeddings
+        ids = torch.randint(vocabulary, (4, size), generator=generator).tolist()
+        half, quarter = ids[0][: size // 2], ids[1][: size // 4]
+        groups = [[half + ids[2][: size - size // 2], half + ids[3][: size - size // 2]], [quarter, ids[2][:5]]]
+        trees = [make_tree(group) for group in groups]
+        dropout = [m for name, m in self.model.named_modules() if "lora_dropout" in name and m.training]
+        self.train_dropout(False)
+        try:
+            packed = self._read(trees, [[1, 0]])
+        except Exception:  # architectures refuse such masks or positions each with an error of their own
+            return False
+        else:
+            alone = [self.trunk(input_ids=self._pad([s])[0], use_cache=False) for group in groups for s in group]
+        finally:
+            for module in dropout:
+                module.train()
+        expected = torch.cat([states.last_hidden_state[:, -1] for states in alone]).float()
+        exact = packed.dtype == torch.float32
+        difference = (packed.float() - expected).norm(dim=1) / expected.norm(dim=1)
+        return bool((difference < (1e-4 if exact else 5e-2)).all())  # False for NaN, too
+
+    def _packed_scores(self, trees: Sequence[Tree], padded_tokens: int) -> Tensor:
+        """Raw scores of all sequences, tree by tree."""
+        lengths = [len(tree.ids) for tree in trees]
+        rows = fill_rows(lengths, PACKED_ROW)
+        firsts = list(accumulate((len(tree.ends) for tree in trees), initial=0))
+        order, parts = [], []
+        for chunk in similar_lengths([sum(lengths[i] for i in row) for row in rows], padded_tokens):
+            chosen = sorted(i for row in chunk for i in rows[row])
+            local = {i: n for n, i in enumerate(chosen)}
+            states = self._read([trees[i] for i in chosen], [[local[i] for i in rows[row]] for row in chunk])
+            order += [n for i in chosen for n in range(firsts[i], firsts[i + 1])]
+            parts.append(self.head.raw(states))
+        return self._in_order(parts, order)
+
+    def _read(self, trees: Sequence[Tree], rows: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states (sequences, hidden) at the ends of all sequences, tree by tree."""
+        packed = lay_out(trees, rows, pad_id(self.tokenizer), self.device)
+        mask = packed.attention_mask(self.trunk.dtype)
+        states = self.trunk(
+            input_ids=packed.ids, attention_mask=mask, position_ids=packed.positions, use_cache=False
+        ).last_hidden_state
+        ends: Tensor = states[packed.ends]
+        return ends
+
+    def _in_order(self, parts: list[Tensor], order: list[int]) -> Tensor:
+        """Parts one behind the other, of which the entries belong to the places `order`."""
         if not parts:
             return torch.zeros(0, device=self.device)
         position = torch.empty(len(order), dtype=torch.long)
@@ -236,60 +328,6 @@ def similar_lengths(lengths: Sequence[int], padded_tokens: int, tightness: float
         else:
             groups.append([i])
     return groups
-
-
-def _load_base(base: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
-    """Model, tokenizer and pooling of a base. Never runs code that comes with a model."""
-    if not base:
-        raise RewardModelError("No base model is given: set base to a local path or a hub name.")
-    try:
-        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
-        if config.is_encoder_decoder:
-            raise RewardModelError(f"{base} is an encoder-decoder; take a causal language model or an encoder.")
-        # Families that know masked language modelling read both ways, whatever else they can be built as.
-        names, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        causal = config.model_type in names and config.model_type not in masked
-        auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
-        model = auto.from_pretrained(base, dtype=dtype, trust_remote_code=False)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        if isinstance(error, RewardModelError):
-            raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RewardModelError(f"The base model {base} cannot be loaded: {first}") from error
-    return model, tokenizer, "last" if causal else "mean"
-
-
-def _lora_config(model: Any, pooling: str, rank: int, alpha: float, dropout: float) -> LoraConfig:
-    unused = r"(.*\.)?pooler(\..*)?" if getattr(model, "pooler", None) is not None else None
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules="all-linear",
-        exclude_modules=unused,
-        task_type="CAUSAL_LM" if pooling == "last" else "FEATURE_EXTRACTION",
-    )
-
-
-def _with_saved_adapter(model: Any, folder: str, *, trainable: bool) -> Any:
-    """The model with the adapter on it; merged into it where the adapter itself is not to be trained."""
-    try:
-        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-    except Exception as error:  # peft, safetensors and torch each raise their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RewardModelError(f"The adapter {folder} does not fit the base model: {first}") from error
-    return adapted if trainable else adapted.merge_and_unload()
-
-
-def _hidden_size(model: Any) -> int:
-    return int(model.config.get_text_config().hidden_size)
-
-
-def _context(model: Any, tokenizer: Any) -> int:
-    """Most tokens that the model can read. Tokenizers without a limit say a huge number."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    return min(int(positions), int(tokenizer.model_max_length))
 
 
 def _read_head(folder: Path) -> tuple[RewardHead, dict[str, Any]]:

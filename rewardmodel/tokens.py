@@ -81,10 +81,44 @@ def encode_scored(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens:
 
     Some templates write a line break behind the end token. A sampled completion has none, so it is cut here.
     """
+    return _encode_scored(tokenizer, messages, max_tokens)[0]
+
+
+def encode_together(
+    tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]], max_tokens: int | None = None
+) -> list[list[int]]:
+    """Ids of conversations that were compared, each as by `encode_scored`, but cut alike.
+
+    People saw all answers behind the same prompt. So over `max_tokens` all lose their oldest turns together, then the
+    same tokens of what they have in common; only an answer that is too long by itself loses more.
+    """
+    whole = [_encode_scored(tokenizer, messages, None) for messages in conversations]
+    over = max((len(ids) for ids, _ in whole), default=0) - (max_tokens or 0)
+    if max_tokens is None or over <= 0:
+        return [ids for ids, _ in whole]
+    shorter = [_drop_oldest_turn(list(messages)) for messages in conversations]
+    if None not in shorter:
+        return encode_together(tokenizer, [messages for messages in shorter if messages], max_tokens)
+    cut = min(over, common_beginning([ids for ids, _ in whole]), *(max(0, answer - 1) for _, answer in whole))
+    alike = [_cut_left(tokenizer, ids, len(ids) - cut) for ids, _ in whole]
+    return [_cut_left(tokenizer, ids, max_tokens) for ids in alike]
+
+
+def _encode_scored(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens: int | None) -> tuple[list[int], int]:
+    """The ids, and where the last answer begins in them."""
     ids, mask = encode_conversation(tokenizer, messages, max_tokens)
-    if messages and messages[-1]["role"] == "assistant" and any(mask):
-        return ids[: len(mask) - mask[::-1].index(True)]
-    return ids
+    if not (messages and messages[-1]["role"] == "assistant" and any(mask)):
+        return ids, len(ids)
+    end = len(mask) - mask[::-1].index(True)
+    before = mask[:end][::-1]
+    return ids[:end], end - before.index(False) if False in before else 0
+
+
+def common_beginning(sequences: Sequence[Sequence[int]]) -> int:
+    """How many ids all sequences begin with; each keeps one token at least behind it."""
+    most = min(map(len, sequences)) - 1
+    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))  # as far as they agree, all between them do
+    return next((i for i in range(most) if first[i] != last[i]), most)
 
 
 def pad_id(tokenizer: Tokenizer) -> int:

@@ -136,10 +136,10 @@ def test_batches_have_similar_lengths_and_random_order() -> None:
 
 
 def test_what_cannot_be_encoded_names_its_item() -> None:
-    def refuse(messages: Any) -> list[int]:
+    def refuse(conversations: Any) -> list[list[int]]:
         raise EncodingError("no")
 
     with pytest.raises(DataError, match="Item 0 cannot be encoded: no"):
         encode_items(items_for(["a"]), refuse)
     with pytest.raises(DataError, match="without any token"):
-        encode_items(items_for(["a"]), lambda messages: [])
+        encode_items(items_for(["a"]), lambda conversations: [[] for _ in conversations])

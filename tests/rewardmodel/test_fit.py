@@ -16,6 +16,7 @@ from rewardmodel.evaluate import evaluate, length_accuracy, pair_accuracy, score
 from rewardmodel.fit import Fit, FitError
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel
+from rewardmodel.packing import make_tree, split_group
 
 from .worlds import planted_rows
 
@@ -25,7 +26,8 @@ CONFIG = FitConfig(epochs=4, learning_rate=1e-2, head_learning_rate=1e-2)
 def make_fit(base: Path, rows: list[dict[str, Any]], config: FitConfig = CONFIG, rank: int = 8, **options: Any) -> Fit:
     model = RewardModel.create(str(base), lora_rank=rank, seed=config.seed, **options)
     train, held_out = split_items(group_rows(rows), 0.4, config.seed)
-    return Fit(model, encode_items(train, model.encode), encode_items(held_out, model.encode), config)
+    encoded = [encode_items(part, model.encode_together) for part in (train, held_out)]
+    return Fit(model, encoded[0], encoded[1], config)
 
 
 def train(fit: Fit) -> dict[str, float]:
@@ -137,18 +139,37 @@ def test_micro_batches_change_no_gradient(llama: Path, loss: str) -> None:
             assert torch.allclose(gradient, other[name], atol=1e-5, rtol=1e-4), name
 
 
-def test_each_completion_is_read_once_however_many_people_ranked_it(llama: Path) -> None:
+def test_prompt_and_completions_are_read_once_however_many_people_ranked_them(llama: Path) -> None:
     fit = make_fit(llama, planted_rows(20, 4, seed=0, people=3), replace(CONFIG, epochs=1))
-    read = 0
+    real = 0
 
-    def count(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal read
-        read += len(inputs[0])
+    def count(module: Any, inputs: Any, named: dict[str, torch.Tensor]) -> None:
+        nonlocal real
+        real += int((named["input_ids"] != fit.model.tokenizer.pad_token_id).sum())
 
-    handle = fit.model.register_forward_pre_hook(count)
+    handle = fit.model.trunk.register_forward_pre_hook(count, with_kwargs=True)
     fit._backward(fit.train)
     handle.remove()
-    assert read == 4 * len(fit.train)
+    different = [list(dict.fromkeys(map(tuple, e.sequences))) for e in fit.train]
+    trees = [make_tree(part) for group in different for part in split_group(group, 16)]
+    assert real == sum(len(tree.ids) for tree in trees)
+    assert real < 0.8 * sum(len(s) for e in fit.train for s in e.sequences)
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_packed_training_has_the_loss_and_the_gradients_of_plain_training(
+    llama: Path, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = planted_rows(30, 4, seed=4)
+    fits = [make_fit(llama, rows, replace(CONFIG, centering=0.5), rank) for _ in range(2)]
+    losses = [fits[0]._backward(fits[0].train)]
+    monkeypatch.setattr(RewardModel, "shares_beginnings", lambda model, longest: False)
+    losses.append(fits[1]._backward(fits[1].train))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for name, packed in fits[0]._learning.items():
+        plain = fits[1]._learning[name].grad
+        assert (packed.grad is None) == (plain is None), name
+        assert plain is None or torch.allclose(packed.grad, plain, atol=1e-5), name
 
 
 def test_the_learning_rate_rises_and_falls_to_a_tenth(llama: Path) -> None:

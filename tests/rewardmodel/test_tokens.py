@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from rewardmodel.tokens import EncodingError, encode_conversation, encode_prompt, encode_scored, pad_id
+from rewardmodel.tokens import (
+    EncodingError,
+    encode_conversation,
+    encode_prompt,
+    encode_scored,
+    encode_together,
+    pad_id,
+)
 
 from .conftest import CHAT_TEMPLATE, SHARED, SPECIALS, make_tokenizer
 
@@ -235,3 +242,24 @@ def test_the_real_tokenizer_agrees_with_itself() -> None:
     assert ids == tokenizer.apply_chat_template(TALK, return_dict=False)
     assert ids[: len(encode_prompt(tokenizer, TALK[:3]))] == encode_prompt(tokenizer, TALK[:3])
     assert marked(tokenizer, TALK) == "Oui — 你好.<eos>Bye you<eos>"
+
+
+def test_conversations_that_were_compared_are_cut_alike(tokenizer: Any) -> None:
+    """Whoever compared them saw the same prompt, so the longest answer decides how much of it is left for all."""
+    talk = [{"role": role, "content": text} for role, text in (("user", "1" * 30), ("assistant", "2" * 30))]
+    question = [{"role": "user", "content": "3" * 30}]
+    answers = [[*talk, *question, {"role": "assistant", "content": "4" * n}] for n in (3, 25)]
+    whole = encode_together(tokenizer, answers)
+    assert whole == [encode_scored(tokenizer, answer) for answer in answers]
+    assert encode_together(tokenizer, answers, 1000) == whole
+    cut = encode_together(tokenizer, answers, len(whole[1]) - 1)
+    assert [tokenizer.decode(ids).count("1") for ids in cut] == [0, 0]
+    assert [tokenizer.decode(ids).count("3") for ids in cut] == [30, 30]
+    tight = encode_together(tokenizer, answers, 40)
+    assert [tokenizer.decode(ids).count("3") for ids in tight] == [tokenizer.decode(tight[1]).count("3")] * 2
+    assert [tokenizer.decode(ids).count("4") for ids in tight] == [3, 25]
+    tiny = encode_together(tokenizer, answers, 12)
+    assert [tokenizer.decode(ids).count("4") for ids in tiny] == [3, 10]  # an end token, and the first token
+    assert all(ids[0] == tokenizer.bos_token_id for ids in (*cut, *tight, *tiny))
+    assert encode_together(tokenizer, answers[:1], 40) == [encode_scored(tokenizer, answers[0], 40)]
+    assert encode_together(tokenizer, []) == []

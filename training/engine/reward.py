@@ -63,4 +63,5 @@ def _prepare(session: Session, config: RewardConfig) -> Fit:
     use_fast_forward(model.model)
     names = {field.name for field in dataclasses.fields(FitConfig)}
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name in names}
-    return Fit(model, encode_items(train, model.encode), encode_items(held_out, model.encode), FitConfig(**settings))
+    encoded = [encode_items(part, model.encode_together) for part in (train, held_out)]
+    return Fit(model, encoded[0], encoded[1], FitConfig(**settings))

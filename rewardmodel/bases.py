@@ -1,0 +1,70 @@
+"""What a reward model stands on: a causal language model or an encoder, its tokenizer, and a LoRA adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel
+from transformers.models.auto import modeling_auto
+
+
+class RewardModelError(ValueError):
+    """This base, adapter or folder cannot be a reward model; the message is one sentence that says why."""
+
+
+def load_base(base: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
+    """Model, tokenizer and pooling of a base. Never runs code that comes with a model."""
+    if not base:
+        raise RewardModelError("No base model is given: set base to a local path or a hub name.")
+    try:
+        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
+        if config.is_encoder_decoder:
+            raise RewardModelError(f"{base} is an encoder-decoder; take a causal language model or an encoder.")
+        # Families that know masked language modelling read both ways, whatever else they can be built as.
+        names, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        causal = config.model_type in names and config.model_type not in masked
+        auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+        model = auto.from_pretrained(base, dtype=dtype, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        if isinstance(error, RewardModelError):
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RewardModelError(f"The base model {base} cannot be loaded: {first}") from error
+    return model, tokenizer, "last" if causal else "mean"
+
+
+def lora_config(model: Any, pooling: str, rank: int, alpha: float, dropout: float) -> LoraConfig:
+    """LoRA on every linear layer that is used."""
+    unused = r"(.*\.)?pooler(\..*)?" if getattr(model, "pooler", None) is not None else None
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        exclude_modules=unused,
+        task_type="CAUSAL_LM" if pooling == "last" else "FEATURE_EXTRACTION",
+    )
+
+
+def with_saved_adapter(model: Any, folder: str, *, trainable: bool) -> Any:
+    """The model with the adapter on it; merged into it where the adapter itself is not to be trained."""
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except Exception as error:  # peft, safetensors and torch each raise their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RewardModelError(f"The adapter {folder} does not fit the base model: {first}") from error
+    return adapted if trainable else adapted.merge_and_unload()
+
+
+def hidden_size(model: Any) -> int:
+    """Width of the hidden states."""
+    return int(model.config.get_text_config().hidden_size)
+
+
+def context(model: Any, tokenizer: Any) -> int:
+    """Most tokens that the model can read. Tokenizers without a limit say a huge number."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    return min(int(positions), int(tokenizer.model_max_length))
