@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.special import expit, xlogy
+from scipy.special import expit
 
 from rewardmodel.stats import newton
 from rewardmodel.stats.comparisons import Comparisons, Floats, Ints, totals
 from rewardmodel.stats.errors import InvalidData
 from rewardmodel.stats.strengths import Strengths, penalty_for, strongly_connected
 
+TINY = 1e-300  # keeps 0 log 0 at 0
 WIDEST = 500.0  # span of strengths up to which exp() of them and of their sums neither overflows nor vanishes
 
 
@@ -48,7 +49,8 @@ def fit(
 
     start = np.log((won + 0.5) / (lost + 0.5))
     strengths, information = newton.maximise(slope, start - start.mean(), len(start))
-    log_likelihood = float(xlogy(wins.won, noise / 2 + (1 - noise) * wins.probabilities(strengths)).sum())
+    share = noise / 2 + (1 - noise) * wins.probabilities(strengths)
+    log_likelihood = float(np.vdot(wins.won, np.log(np.maximum(share, TINY))))
     return Strengths(strengths, log_likelihood, connected, penalty, information)
 
 

@@ -32,7 +32,7 @@ def maximise(slope: Slope, start: Floats, strengths: int) -> tuple[Floats, Matri
     point, length = start, 1.0
     gradient, information = slope(point)
     for _ in range(MOST_STEPS):
-        step = _solve(information, gradient, strengths, min(0.01, length))
+        step = _solve(information, gradient, strengths, min(1e-4, length**2))
         step[:strengths] -= step[:strengths].mean()
         length = float(np.abs(step).max())
         if not np.isfinite(length):
