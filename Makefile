@@ -8,7 +8,8 @@ PORT ?= 8000
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements/torch-gpu.txt,requirements/torch-cpu.txt)
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
+# Readable by all: as root, the embedded PostgreSQL runs as a user of its own, from these files.
+PIP := umask 022 && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
@@ -62,7 +63,7 @@ browser: $(READY_DEV)
 
 .venv:
 	@[ -n "$(PYTHON)" ] || { echo "Prefloop needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv .venv
+	umask 022 && $(PYTHON) -m venv .venv
 
 # torch first: its file may name an index of its own. Where that cannot be reached, the usual index has torch, too.
 $(READY): requirements/web.in requirements/engine.in requirements/embedded.in requirements/constraints.txt $(TORCH) | .venv
