@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import cast
 
 from rewardmodel.config import FitConfig
 from rewardmodel.data import DataError, encode_items, group_rows, split_items
+from rewardmodel.evaluate import score_items
 from rewardmodel.fit import LENGTH_ONLY, Fit, FitError
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel, RewardModelError
+from rewardmodel.report import held_out_report
 
 from . import artifacts
 from .config import RewardConfig
@@ -43,7 +46,15 @@ def _run(session: Session, config: RewardConfig) -> None:
     metrics = fit.finish()  # of the kept evaluation: they belong to the artifact, not behind the last step's point
     if LENGTH_ONLY in metrics:
         session.metrics(fit.step, {LENGTH_ONLY: metrics[LENGTH_ONLY]})
-    artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fit.model.save)
+    report = held_out_report(
+        [e.item for e in fit.held_out], [scores.tolist() for scores in score_items(fit.model, fit.held_out)]
+    )
+
+    def fill(folder: Path) -> None:
+        fit.model.save(folder)
+        artifacts.write_json(folder / artifacts.EVALUATION, report)
+
+    artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill)
 
 
 def _prepare(session: Session, config: RewardConfig) -> Fit:
