@@ -38,9 +38,10 @@ MAX_ACTIVE_MS = 24 * 3600 * 1000
 
 
 class Answer(TypedDict):
-    """What a person gives. `tiers` hold completion indices, best first."""
+    """What a person gives. `tiers` hold completion indices, best first; there are none when they cannot tell."""
 
     tiers: Sequence[Sequence[int]]
+    cannot_tell: NotRequired[bool]
     flags: NotRequired[Sequence[str]]
     rationale: NotRequired[str]
     active_ms: NotRequired[int]
@@ -144,11 +145,13 @@ def _submit(user: User, lease: Slot | LapsedLease, now: datetime, answer: Answer
 
 def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranking:
     campaign = lease.campaign
+    cannot_tell = answer.get("cannot_tell", False)
     return Ranking(
         item_id=lease.item_id,
         campaign=campaign,
         user=user,
-        tiers=ranking_tiers(answer["tiers"], campaign.protocol, len(lease.shown_order)),
+        tiers=ranking_tiers(answer["tiers"], campaign.protocol, len(lease.shown_order), cannot_tell=cannot_tell),
+        cannot_tell=cannot_tell,
         shown_order=lease.shown_order,
         flags=checked_flags(answer.get("flags", ())),
         rationale=checked_note(answer.get("rationale", "")),

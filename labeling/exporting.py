@@ -2,7 +2,8 @@
 
 `rankings` has what people gave, one line each, and can be imported again. `preferences` is derived from it in TRL's
 form: `chosen`, `rejected`, their shared `prompt` where there is one, and `mu`, the probability that chosen is better.
-A tie has `mu` 0.5; who trains on chosen and rejected alone should leave those lines out. People appear by pseudonym.
+A tie has `mu` 0.5; who trains on chosen and rejected alone should leave those lines out. Who could not tell is in
+`rankings`, marked `cannot_tell` and without tiers, and gives no preferences. People appear by pseudonym.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def _ranking_rows(ranking: Ranking) -> Iterator[dict[str, Any]]:
             for completion in item.completions.all()
         ],
         "tiers": ranking.tiers,
+        "cannot_tell": ranking.cannot_tell,
         "labeler": ranking.labeler,
         "origin": ranking.origin,
         "shown_order": ranking.shown_order,

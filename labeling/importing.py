@@ -153,6 +153,7 @@ def _new_rankings(
             labeler=labeler,
             origin=Ranking.Origin.IMPORTED,
             tiers=row.tiers,
+            cannot_tell=not row.tiers,
             protocol=campaign.protocol,
             guidelines_version=campaign.guidelines_version,
         )

@@ -212,6 +212,7 @@ class Skip(models.Model):
 class Ranking(models.Model):
     """What a person gave: ordered tiers of completion indices, best first; ties share a tier; unranked ones are absent.
 
+    Who looked and cannot tell gives an answer as well: it has no tiers, and is neither a tie nor a skip.
     Append-only: an edit is a new row whose `previous` is the old one, and only `status` of a row ever changes.
     """
 
@@ -233,6 +234,7 @@ class Ranking(models.Model):
     origin = models.CharField(max_length=8, choices=Origin, default=Origin.PERSON)
     status = models.CharField(max_length=10, choices=Status, default=Status.ACCEPTED)
     tiers = models.JSONField()
+    cannot_tell = models.BooleanField(default=False, db_default=False)
     shown_order = models.JSONField(default=list)
     flags = models.JSONField(default=list)
     rationale = models.TextField(blank=True)
@@ -254,5 +256,9 @@ class Ranking(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(origin="imported") | Q(user__isnull=False), name="a_person_or_an_import"
+            ),
+            models.CheckConstraint(
+                condition=Q(cannot_tell=True, tiers=[]) | (Q(cannot_tell=False) & ~Q(tiers=[])),
+                name="tiers_unless_cannot_tell",
             ),
         ]

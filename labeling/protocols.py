@@ -49,11 +49,15 @@ class InvalidRanking(Exception):
     """This cannot be an answer to the task; the message says why, for the person who gave it."""
 
 
-def ranking_tiers(tiers: Any, protocol: str, size: int) -> Tiers:
+def ranking_tiers(tiers: Any, protocol: str, size: int, *, cannot_tell: bool = False) -> Tiers:
     """The tiers, checked: pair and conversation rank both completions (a tie is an answer), ranking at least two.
 
-    Less than two ranked completions compare nothing: who cannot compare skips, with a reason.
+    Who looked and cannot tell ranks nothing; who cannot even look skips, with a reason.
     """
+    if cannot_tell and tiers:
+        raise InvalidRanking("Either rank the answers, or say that you cannot tell.")
+    if cannot_tell:
+        return []
     try:
         checked = [list(tier) for tier in check_tiers(tiers, size)]
     except InvalidTiers as error:
@@ -62,7 +66,7 @@ def ranking_tiers(tiers: Any, protocol: str, size: int) -> Tiers:
     if protocol != "ranking" and ranked != size:
         raise InvalidRanking("Say which of the two is better, or that they are equal.")
     if ranked < 2:
-        raise InvalidRanking("Rank at least two answers; skip the item if you cannot compare any.")
+        raise InvalidRanking("Rank at least two answers, or say that you cannot tell.")
     return checked
 
 

@@ -29,3 +29,7 @@ class CampaignQuerySet(models.QuerySet["Campaign"]):
 class RankingQuerySet(models.QuerySet["Ranking"]):
     def accepted(self) -> RankingQuerySet:
         return self.filter(status="accepted")
+
+    def ranked(self) -> RankingQuerySet:
+        """Accepted answers that rank something: those who cannot tell do not."""
+        return self.accepted().filter(cannot_tell=False)

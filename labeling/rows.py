@@ -4,7 +4,8 @@ r"""One line of an import file: which forms there are, and what each becomes. Pu
   and `source`. In a conversation campaign the prompt may be missing; then each completion is a whole conversation.
 * `chosen` and `rejected`: conversations as text with "\n\nHuman: " and "\n\nAssistant: " turns (hh-rlhf) or as lists
   of messages, or, beside a `prompt`, just the answers (TRL). This is an imported ranking; with `mu` 0.5 it is a tie.
-* `ranking` (or `tiers`): tiers of completion numbers, best first, or a flat list for a strict order; `labeler`.
+* `ranking` (or `tiers`): tiers of completion numbers, best first, or a flat list for a strict order; `labeler`. Or
+  `cannot_tell` true: somebody looked, and could not tell.
 
 Whole conversations are split at the point where they part: what they share becomes the prompt, what differs the
 completions, so nothing is read twice and prompt plus completion is the conversation again. The order of `chosen` and
@@ -43,6 +44,7 @@ class ParsedRow:
     messages: list[Message]
     completions: list[ParsedCompletion]
     tiers: Tiers | None
+    """None when the line has no answer; empty when its labeler could not tell."""
     labeler: str
     meta: dict[str, Any]
     content_hash: str
@@ -75,6 +77,11 @@ def parse_row(row: Any, protocol: str) -> ParsedRow:
         messages, completions, tiers = _preference(rest)
     else:
         raise BadLine('A line needs "completions", or "chosen" and "rejected".')
+    cannot_tell = rest.pop("cannot_tell", False)
+    if not isinstance(cannot_tell, bool):
+        raise BadLine('"cannot_tell" must be true or false.')
+    if cannot_tell and tiers is None:
+        tiers = []
     labeler = rest.pop("labeler", "")
     if not isinstance(labeler, str) or len(labeler) > MAX_LABELER:
         raise BadLine(f'"labeler" must be a text of at most {MAX_LABELER} characters.')
@@ -82,7 +89,7 @@ def parse_row(row: Any, protocol: str) -> ParsedRow:
     return ParsedRow(
         messages=messages,
         completions=completions,
-        tiers=None if tiers is None else _tiers(tiers, protocol, len(completions)),
+        tiers=None if tiers is None else _tiers(tiers, protocol, len(completions), cannot_tell),
         labeler=labeler,
         meta=_meta(rest),
         content_hash=_digest([messages, [completion.messages for completion in completions]]),
@@ -210,11 +217,11 @@ def _check_shape(messages: list[Message], completions: list[ParsedCompletion], p
         raise BadLine("The answers part at a message of the user; a conversation campaign can compare them.")
 
 
-def _tiers(value: Any, protocol: str, size: int) -> Tiers:
+def _tiers(value: Any, protocol: str, size: int, cannot_tell: bool) -> Tiers:
     if isinstance(value, list) and all(isinstance(index, int) for index in value):
         value = [[index] for index in value]
     try:
-        return ranking_tiers(value, protocol, size)
+        return ranking_tiers(value, protocol, size, cannot_tell=cannot_tell)
     except InvalidRanking as error:
         raise BadLine(f"The ranking does not fit: {error}") from None
 

@@ -11,6 +11,7 @@ from django.http import QueryDict
 from labeling.assignment import Task
 from labeling.protocols import LABELS, InvalidRanking, Message
 
+CANNOT_TELL = "cannot_tell"  # value of its button
 RECENT = 4  # last turns of the context that are shown unfolded
 QUESTIONS = {
     "pair": "Which answer is better?",
@@ -30,6 +31,7 @@ class Entered:
     rationale: str = ""
     active_ms: int = 0
     partial: bool = False  # "I leave some unranked on purpose"
+    cannot_tell: bool = False
 
     @property
     def order(self) -> list[list[str]]:
@@ -108,11 +110,14 @@ def read_form(data: QueryDict, size: int) -> Entered:
         rationale=data.get("rationale") or "",
         active_ms=_whole_number(data.get("active_ms") or "0"),
         partial=data.get("partial") == "yes",
+        cannot_tell=data.get("choice") == CANNOT_TELL,
     )
 
 
 def _ranks(data: QueryDict, labels: str) -> dict[str, int]:
     choice = data.get("choice")
+    if choice == CANNOT_TELL:  # whatever was ranked before
+        return {}
     if choice == "tie":
         return dict.fromkeys(labels, 1)
     if choice:

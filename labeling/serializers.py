@@ -98,7 +98,11 @@ class NextSerializer(serializers.Serializer[Any]):
 class SubmitSerializer(serializers.Serializer[Any]):
     tiers = serializers.ListField(
         child=serializers.ListField(child=serializers.CharField(max_length=1)),
+        default=list,
         help_text="Labels, best first; equal ones share a tier; leave out what you did not rank.",
+    )
+    cannot_tell = serializers.BooleanField(
+        default=False, help_text="You looked and cannot tell: neither a tie nor a skip. Then there are no tiers."
     )
     flags = serializers.ListField(child=serializers.ChoiceField(choices=list(FLAGS.items())), default=list)
     rationale = serializers.CharField(default="", allow_blank=True, max_length=MAX_RATIONALE, trim_whitespace=False)

@@ -60,6 +60,7 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UU
             request.user,
             lease,
             tiers=tiers_of_labels(entered.order, lease.shown_order),
+            cannot_tell=entered.cannot_tell,
             flags=entered.flags,
             rationale=entered.rationale,
             active_ms=entered.active_ms,
@@ -70,7 +71,8 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UU
     except LeaseLost as problem:
         return _refused(request, campaign, str(problem), entered, lease_id, status=409)
     kept = "Kept as an extra answer, as the item had all it needs" if ranking.late else "Saved"
-    return _moved_on(request, campaign, task, f"{kept}: {in_words(entered.order)}", can_undo=True)
+    said = "You cannot tell" if entered.cannot_tell else in_words(entered.order)
+    return _moved_on(request, campaign, task, f"{kept}: {said}", can_undo=True)
 
 
 @campaign_role(*LABELING_ROLES)
@@ -130,7 +132,7 @@ def _own_lease(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID
 
 def _check_partial(entered: Entered, size: int) -> None:
     missing = entered.missing(size)
-    if missing and len(missing) <= size - 2 and not entered.partial:
+    if missing and len(missing) <= size - 2 and not entered.partial and not entered.cannot_tell:
         raise InvalidRanking(f"{', '.join(missing)}: no rank yet. Rank them, or tick that you leave them unranked.")
 
 

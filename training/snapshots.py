@@ -83,7 +83,7 @@ def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = No
 
 def _lines(campaign: Campaign, filters: SnapshotFilters, counts: Counts) -> Iterator[bytes]:
     """Rows of `data/rankings.jsonl`, in the order in which the items came in and were ranked."""
-    rankings = Ranking.objects.accepted().filter(campaign=campaign)
+    rankings = Ranking.objects.ranked().filter(campaign=campaign)  # who cannot tell teaches nothing
     if filters.origin:
         rankings = rankings.filter(origin=filters.origin)
     if filters.labelers:

@@ -4,6 +4,7 @@ import { fadeToast } from "./toast.js";
 
 const IDLE_MS = 30_000; // without a sign of life for so long, time does not count
 const HEARTBEAT_MS = 30_000;
+const UNSURE = "button[value=cannot_tell]";
 const CALM_MS = 350; // keys this soon after a new item were meant for the one before
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -125,10 +126,10 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.id !== "answer") return;
   form.elements.active_ms.value = Math.round(activeMs);
-  if (!isRanking()) return;
+  if (!isRanking() || event.submitter?.matches(UNSURE)) return;
   const missing = unranked();
   const stop = (text) => { problem(text); event.preventDefault(); event.stopPropagation(); };
-  if (cards().length - missing.length < 2) stop("Rank at least two answers, or skip the item.");
+  if (cards().length - missing.length < 2) stop("Rank at least two answers, or say that you can’t tell.");
   else if (missing.length && !form.elements.partial.checked) {
     stop(`${letters(missing).join(", ")}: no rank yet. Press Enter or Submit again to leave them unranked.`);
     setPartial(true);
@@ -194,6 +195,7 @@ const COMMON = {
   s: () => open($("#skip"), $("#skip input:checked") || $("#skip input")),
   g: () => open($("#guidelines"), $(".drawer-body")),
   u: () => press($("#undo")),
+  c: () => press($(UNSURE)),
   "?": () => $("#keys").showModal(),
 };
 const PAIR = {

@@ -224,6 +224,26 @@ def test_skip_by_keys_gives_the_reason(page: Page, sign_in: SignIn) -> None:
     assert Skip.objects.get().reason == "expertise"
 
 
+@pytest.mark.parametrize("protocol", ["pair", "ranking", "conversation"])
+def test_cannot_tell_has_a_key_and_a_button_of_its_own(page: Page, sign_in: SignIn, protocol: str) -> None:
+    campaign, annotator = make_campaign(protocol, size=2)
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    lease = lease_of(page)
+    page.keyboard.press("r")
+    page.keyboard.type("c is a letter here")
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    next_item(page, lease)
+    assert "Saved: You cannot tell" in page.locator("#toast").inner_text()
+    lease = lease_of(page)
+    page.get_by_role("button", name="Can’t tell").click()
+    next_item(page, lease)
+    answers = Ranking.objects.order_by("pk").values_list("cannot_tell", "tiers", "rationale")
+    assert list(answers) == [(True, [], "c is a letter here"), (True, [], "")]
+    assert not Skip.objects.exists()
+
+
 def test_flags_by_keyboard_go_with_the_answer(page: Page, sign_in: SignIn) -> None:
     campaign, annotator = make_campaign("pair", size=2)
     sign_in(page.context, annotator)

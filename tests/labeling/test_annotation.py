@@ -7,7 +7,7 @@ from datetime import timedelta
 from threading import Thread
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
@@ -229,6 +229,30 @@ def test_an_answer_to_a_voided_slot_is_an_extra(campaign: Campaign, anna: User, 
 
 
 # --- Undo and revise ----------------------------------------------------------------------------------------------
+
+
+def test_cannot_tell_is_an_answer_of_its_own(campaign: Campaign, anna: User):
+    add_items(campaign, 2)
+    task = claim(anna, campaign)
+    with pytest.raises(InvalidRanking, match="Either rank"):
+        submit(anna, task, [[0], [1]], cannot_tell=True)
+    ranking = submit(anna, task, [], cannot_tell=True, rationale="Both beyond me.")
+    ranking.refresh_from_db()
+    assert (ranking.tiers, ranking.cannot_tell, ranking.rationale) == ([], True, "Both beyond me.")
+    assert progress(anna, campaign).done == 1
+    assert ranking.slot is not None and ranking.slot.state == "done"
+    assert not ranking.item.skips.exists()
+    assert submit(anna, task, [], cannot_tell=True, rationale="Both beyond me.") == ranking
+    assert revise(anna, ranking, tiers=[[1], [0]]).previous == ranking
+    assert list(Ranking.objects.ranked().values_list("tiers", flat=True)) == [[[1], [0]]]
+
+
+def test_the_database_keeps_cannot_tell_and_tiers_apart(campaign: Campaign, anna: User):
+    add_items(campaign, 1)
+    ranking = submit(anna, claim(anna, campaign))
+    for change in ({"cannot_tell": True}, {"tiers": []}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Ranking.objects.filter(pk=ranking.pk).update(**change)
 
 
 def test_undo_gives_the_same_screen_back(campaign: Campaign, anna: User):

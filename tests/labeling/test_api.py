@@ -102,6 +102,18 @@ def test_submit_with_the_next_task_takes_eight_queries_and_one_commit(campaign: 
     assert sum(query["sql"].startswith("SAVEPOINT") for query in queries) == 1
 
 
+def test_cannot_tell_has_to_be_said(campaign: Campaign, anna: User):
+    add_items(campaign, 1)
+    client = client_for(anna)
+    task = post(client, f"campaigns/{campaign.public_id}/next")["task"]
+    url = f"leases/{task['lease']}/submit"
+    assert "empty" in post(client, url, {"tiers": []}, 400)["detail"]
+    assert "Either rank" in post(client, url, {"tiers": [["A"], ["B"]], "cannot_tell": True}, 400)["detail"]
+    given = post(client, url, {"cannot_tell": True})
+    ranking = Ranking.objects.get(public_id=given["ranking"])
+    assert (ranking.tiers, ranking.cannot_tell, ranking.slot is not None) == ([], True, True)
+
+
 def test_a_bearer_token_works_as_well_as_a_session(campaign: Campaign, anna: User):
     add_items(campaign, 1)
     _, token = create_token(anna, name="script")
@@ -132,7 +144,7 @@ def test_the_same_submit_twice_gives_the_same_ranking(campaign: Campaign, anna: 
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({}, "tiers: This field is required."),
+        ({}, "The ranking is empty."),
         ({"tiers": []}, "The ranking is empty."),
         ({"tiers": [["A"]]}, "Say which of the two is better"),
         ({"tiers": [["A"], ["Z"]]}, "There is no answer 'Z' here."),

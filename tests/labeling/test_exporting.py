@@ -87,6 +87,22 @@ def test_withdrawn_and_superseded_answers_stay_inside_and_nobody_is_named(campai
     assert "anna" not in json.dumps(row)
 
 
+def test_cannot_tell_comes_out_marked_and_can_be_brought_again(
+    campaign: Campaign, foreign_campaign: Campaign, anna: User
+):
+    add_items(campaign, 1)
+    submit(anna, claim(anna, campaign), [], cannot_tell=True)
+    [row] = exported(campaign)
+    assert (row["tiers"], row["cannot_tell"]) == ([], True)
+    assert exported(campaign, "preferences") == []
+    bring(foreign_campaign, [row])
+    bring(foreign_campaign, [row | {"labeler": "x"}])
+    assert [(again["labeler"], again["cannot_tell"]) for again in exported(foreign_campaign)] == [
+        (row["labeler"], True),
+        ("x", True),
+    ]
+
+
 def test_memory_and_queries_do_not_grow_with_the_rows(campaign: Campaign, foreign_campaign: Campaign):
     peaks = []
     for place, count in [(foreign_campaign, 2 * CHUNK), (campaign, 6 * CHUNK)]:

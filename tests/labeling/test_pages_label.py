@@ -87,6 +87,18 @@ def test_ranks_become_tiers_and_those_without_one_stay_out(ranking_campaign: Cam
     assert [sorted(tier) for tier in only_ranking().tiers] == [[index["B"]], sorted([index["A"], index["C"]])]
 
 
+@pytest.mark.parametrize("ranks", [{}, {"rank_A": "1", "rank_B": "2"}])
+def test_cannot_tell_is_neither_a_tie_nor_a_skip(
+    ranking_campaign: Campaign, annotator: User, ranks: dict[str, str]
+) -> None:
+    task = held(annotator, ranking_campaign)
+    path = url("label_submit", ranking_campaign, task.lease)
+    fragment = client_for(annotator).post(path, {"choice": "cannot_tell"} | ranks, headers=HTMX)
+    assert "Saved: You cannot tell" in fragment.text and "1 by you" in fragment.text
+    assert (only_ranking().tiers, only_ranking().cannot_tell) == ([], True)
+    assert not Skip.objects.exists()
+
+
 def test_nothing_is_prefilled(ranking_campaign: Campaign, annotator: User) -> None:
     client = client_for(annotator)
     page = client.post(url("label_next", ranking_campaign), follow=True)

@@ -99,6 +99,15 @@ def test_rankings_in_tiers_or_flat():
         assert refusal(row | {"ranking": ranking}, "ranking").startswith("The ranking does not fit")
 
 
+def test_who_cannot_tell_has_empty_tiers_and_nothing_else():
+    row = {"prompt": "Q", "completions": ["a", "b"], "labeler": "mt-47"}
+    assert parse_row(row | {"cannot_tell": True}, "pair").tiers == []
+    assert parse_row(row | {"cannot_tell": True, "tiers": []}, "pair").tiers == []
+    assert parse_row(row | {"cannot_tell": False}, "pair").tiers is None
+    assert "Either rank" in refusal(row | {"cannot_tell": True, "tiers": [[0], [1]]})
+    assert "true or false" in refusal(row | {"cannot_tell": "yes"})
+
+
 def test_equal_answers_of_two_models_are_kept_when_a_third_differs():
     assert parse_row({"prompt": "Q", "completions": ["a", "a", "b"]}, "ranking").completions[1].messages == [said("a")]
     assert "identical" in refusal({"prompt": "Q", "completions": ["a", "a", "a"]}, "ranking")

@@ -38,6 +38,9 @@ def test_ties_partial_orders_and_labelers_reach_the_file_and_the_counts(labeled:
     withdrawn = rank(item, [[1], [0]], labeler="emil")
     withdrawn.status = "withdrawn"
     withdrawn.save(update_fields=["status"])
+    labeled.rankings.create(
+        item=item, labeler="fred", origin="imported", tiers=[], cannot_tell=True, protocol="pair", guidelines_version=1
+    )
     snapshot = freeze(labeled, by=researcher)
     assert snapshot.counts == {
         "rankings": 19,
