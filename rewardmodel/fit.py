@@ -171,7 +171,7 @@ class Fit:
             {"params": vectors, "peak": config.learning_rate, "weight_decay": 0.0},
             {"params": list(self.model.head.parameters()), "peak": config.head_learning_rate, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
 
     def _set_learning_rates(self) -> float:
         """Linear warm-up, then a cosine to a tenth; a function of the step alone. Returns the adapter's rate."""
