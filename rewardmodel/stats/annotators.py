@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 from scipy.special import expit, logit
 
 from rewardmodel.stats import newton
@@ -174,12 +173,8 @@ class _Rows:
     def per_item(self, values: Floats) -> Floats:
         return totals(self.first, values, self.items) - totals(self.second, values, self.items)
 
-    def information(self, values: Floats, penalty: float) -> newton.Matrix:
-        """Sum over rows of value (e_first - e_second)(e_first - e_second)', and the penalty on the diagonal."""
-        size = (self.items, self.items)
-        across = sparse.csr_array((values, (self.first, self.second)), shape=size)
-        both = across + across.T
-        return sparse.diags_array(both.sum(axis=1) + penalty, format="csr") - both
+    def information(self, values: Floats, penalty: float) -> newton.Laplacian:
+        return newton.Laplacian(self.first, self.second, values, self.items, penalty)
 
     def strongly_connected(self) -> bool:
         """Whether the answers, taken at their word, connect all items; a tie does so both ways."""

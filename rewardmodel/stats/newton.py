@@ -7,15 +7,15 @@ direction is fixed by asking the strengths to sum to zero.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rewardmodel.stats.comparisons import Floats, Ints, totals
 from rewardmodel.stats.errors import NotConverged, TooManyItems
 
-Floats = NDArray[np.float64]
-Matrix: TypeAlias = Any  # a dense array or a scipy.sparse.csr_array; they share the operators that are used here
+Matrix: TypeAlias = Any  # a dense array, a scipy.sparse.csr_array, or what multiplies and writes itself out like one
 Slope = Callable[[Floats], tuple[Floats, Matrix]]
 
 SMALL = 400  # parameters up to which a factorisation is quicker than conjugate gradients
@@ -69,19 +69,24 @@ def _conjugate_gradients(matrix: Matrix, right: Floats, tolerance: float) -> Flo
     scale = 1 / matrix.diagonal()
     answer, residual = np.zeros_like(right), right
     search = towards = scale * right
-    square = float(residual @ towards)
+    square = _dot(residual, towards)
     enough = square * tolerance**2
     for _ in range(10 * len(right)):
         if square <= enough:
             break
         image = matrix @ search
-        length = square / float(search @ image)
+        length = square / _dot(search, image)
         answer = answer + length * search
         residual = residual - length * image
         towards = scale * residual
-        before, square = square, float(residual @ towards)
+        before, square = square, _dot(residual, towards)
         search = towards + square / before * search
     return answer
+
+
+def _dot(a: Floats, b: Floats) -> float:
+    """Without BLAS, which starts threads for this and on a busy machine waits long for them."""
+    return float(np.sum(a * b))
 
 
 def covariance(information: Matrix, strengths: int, penalty: float) -> Floats:
@@ -95,3 +100,33 @@ def covariance(information: Matrix, strengths: int, penalty: float) -> Floats:
     # (1, ..., 1) is an eigenvector with eigenvalue penalty + anchor; its part is taken out again.
     inverse[:strengths, :strengths] -= 1 / (strengths * (penalty + anchor))
     return np.asarray((inverse + inverse.T) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Laplacian:
+    """Sum over rows of weight (e_first - e_second)(e_first - e_second)', and a penalty on the diagonal.
+
+    It is multiplied as it stands, which costs less than making a sparse matrix of it in each step.
+    """
+
+    first: Ints
+    second: Ints
+    weight: Floats
+    size: int
+    penalty: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.size, self.size
+
+    def __matmul__(self, vector: Floats) -> Floats:
+        flow = self.weight * (vector[self.first] - vector[self.second])
+        return totals(self.first, flow, self.size) - totals(self.second, flow, self.size) + self.penalty * vector
+
+    def diagonal(self) -> Floats:
+        both = totals(self.first, self.weight, self.size) + totals(self.second, self.weight, self.size)
+        return both + self.penalty
+
+    def toarray(self) -> Floats:
+        across = totals(self.first * self.size + self.second, self.weight, self.size**2).reshape(self.shape)
+        return np.asarray(np.diag(self.diagonal()) - across - across.T)
