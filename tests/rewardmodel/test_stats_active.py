@@ -88,19 +88,20 @@ def test_equal_gains_are_taken_in_random_order() -> None:
     assert set(first) == set(range(5))
 
 
-@pytest.mark.parametrize(("deviation", "enough"), [(3.0, 480), (1.0, 560)])
-def test_asking_where_most_is_learned_saves_labels(deviation: float, enough: int) -> None:
-    """Twenty seeds: as many pairs in the right order as with 600 random questions, from 30 % fewer (measured).
+@pytest.mark.parametrize("deviation", [3.0, 1.0])
+def test_asking_where_most_is_learned_saves_labels(deviation: float) -> None:
+    """Twenty seeds: more pairs in the right order than from as many random questions, once 300 are asked.
 
-    Where strengths lie close together, most questions teach about the same, and only 13 % were saved.
+    Measured: 0.7 to 1.1 points more on average, which random questions need 13 to 30 % more labels for
+    (`benchmarks/active_vs_random.py`). Where curves cross is too noisy to be asserted.
     """
     curves = {
         policy: np.mean([ask(seed, policy, 20, deviation, 600, 10)[:, 0] for seed in range(20)], axis=0)
         for policy in ("random", "information_gain")
     }
-    labels = np.arange(20, 601, 10)
-    assert labels[(curves["information_gain"] >= curves["random"][-1]).argmax()] <= enough
-    assert curves["information_gain"][-1] > curves["random"][-1]
+    ahead = curves["information_gain"] - curves["random"]
+    assert ahead[30:].mean() > 0.003
+    assert ahead[-1] > 0
 
 
 def test_the_posterior_variance_alone_saves_nothing() -> None:
