@@ -17,6 +17,7 @@ from training.access import NUL, artifact_access, campaigns_to_train_on, may_ste
 from training.charts import charts_of, series
 from training.comparisons import NoCampaign, make_campaign, source_names
 from training.engine.config import KINDS
+from training.evaluation import evaluation_of
 from training.events import changes_since, live_state
 from training.following import log_tail
 from training.forms import CampaignFromRunForm, ModelForm, RunForm, prefilled
@@ -56,7 +57,9 @@ def run_list_live(request: AuthenticatedRequest) -> JsonResponse:
 @run_access
 @require_safe
 def run_detail(request: AuthenticatedRequest, run: TrainingRun) -> HttpResponse:
-    ctx = _head(request, run) | {
+    head = _head(request, run)
+    ctx = head | {
+        "evaluation": evaluation_of(head["artifact"]),
         "charts": charts_of(run),
         "samples": newest_samples(run),
         "settings": settings_table(run),

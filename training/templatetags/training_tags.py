@@ -28,6 +28,12 @@ def percent(share: float) -> str:
 
 
 @register.filter
+def inverse(value: float) -> float:
+    """How many times larger the scores could be where the temperature is below 1."""
+    return 1 / value
+
+
+@register.filter
 def last_message(messages: list[dict[str, str]]) -> str:
     """The text that a sample answers."""
     return messages[-1]["content"] if messages else ""
