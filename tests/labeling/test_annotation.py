@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from threading import Thread
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -250,7 +251,8 @@ def test_cannot_tell_is_an_answer_of_its_own(campaign: Campaign, anna: User):
 def test_the_database_keeps_cannot_tell_and_tiers_apart(campaign: Campaign, anna: User):
     add_items(campaign, 1)
     ranking = submit(anna, claim(anna, campaign))
-    for change in ({"cannot_tell": True}, {"tiers": []}):
+    changes: tuple[dict[str, Any], ...] = ({"cannot_tell": True}, {"tiers": []})
+    for change in changes:
         with pytest.raises(IntegrityError), transaction.atomic():
             Ranking.objects.filter(pk=ranking.pk).update(**change)
 
