@@ -60,8 +60,17 @@ def test_the_fit_is_the_maximum_that_a_general_optimiser_finds(model: Name) -> N
     )
     assert found.log_likelihood == pytest.approx(log_likelihood(point), abs=1e-8)
     assert found.log_likelihood == pytest.approx(-best.fun, abs=1e-3)
-    error = np.sqrt(best.hess_inv[4, 4])  # BFGS only approximates it
-    assert found.bias.high - found.bias.value == pytest.approx(1.96 * error, rel=0.1)
+    # Standard errors of bias and threshold, from second differences of this likelihood.
+    steps, information = 1e-3 * np.eye(6), np.zeros((6, 6))
+    for i, j in np.ndindex(6, 6):
+        for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            information[i, j] -= a * b * log_likelihood(best.x + a * steps[i] + b * steps[j]) / 4e-6
+    covariance = np.linalg.inv(information)[4:, 4:] * np.outer([1, found.threshold.value], [1, found.threshold.value])
+    errors = np.sqrt(np.diag(covariance))
+    assert found.bias.high - found.bias.value == pytest.approx(1.96 * errors[0], rel=1e-3)
+    assert found.threshold.high - found.threshold.value == pytest.approx(1.96 * errors[1], rel=1e-3)
+    together = found.covariance[-2, -1] * errors[1] / np.sqrt(found.covariance[-1, -1])
+    assert together == pytest.approx(covariance[0, 1], rel=0.02)
 
 
 def test_ties_and_positions_are_allowed_for() -> None:
