@@ -6,6 +6,10 @@ choice has a target distribution: all on the chosen one, or shared where people 
 
     loss = sum over choices of weight * (logsumexp of the menu - target . scores)
 
+People err, so a choice may be believed less: with *noise* n the answer was random in n of all cases (Christiano et al.
+2017 take 0.1), which keeps a single wrong label from dominating; *smoothing* s spreads that share of the target over
+the menu instead. In a pair, noise n is the same as reliability eta = 1 - n / 2 in Crowd-BT (Chen et al. 2013).
+
 Losses come as `LossSum`s, a total with its denominator: totals of micro-batches add up, and one division by the
 denominator of the whole batch gives the same loss and gradient however the batch was cut.
 """
@@ -87,10 +91,17 @@ def pairwise_choices(tiers: tuple[tuple[int, ...], ...]) -> tuple[Choice, ...]:
     return tuple(Choice((p.chosen, p.rejected), (p.mu, 1 - p.mu), p.weight) for p in preferences_of(tiers))
 
 
-def choice_loss(scores: Tensor, choices: Iterable[tuple[int, Choice, float]], denominator: float) -> LossSum:
+def choice_loss(
+    scores: Tensor,
+    choices: Iterable[tuple[int, Choice, float]],
+    denominator: float,
+    noise: Sequence[float] | None = None,
+    smoothing: float = 0.0,
+) -> LossSum:
     """Negative log-likelihood of `choices`, each (row, choice, weight of its ranking), under `scores` (rows, K).
 
-    Entries of `scores` that are in no menu are not looked at, whatever they hold (padding, NaN).
+    `noise[row]` is the share of random answers. Entries of `scores` that are in no menu are not looked at, whatever
+    they hold (padding, NaN).
     """
     flat = list(choices)
     if not flat:
@@ -100,7 +111,7 @@ def choice_loss(scores: Tensor, choices: Iterable[tuple[int, Choice, float]], de
     for _, choice, _ in flat:
         size, spare = len(choice.menu), width - len(choice.menu)
         columns.append([*choice.menu, *choice.menu[:1] * spare])  # filled with a column that certainly exists
-        target.append([*choice.target, *[0.0] * spare])
+        target.append([*((1 - smoothing) * t + smoothing / size for t in choice.target), *[0.0] * spare])
         inside.append([True] * size + [False] * spare)
     device = scores.device
     rows = torch.tensor([row for row, _, _ in flat], device=device)
@@ -108,45 +119,115 @@ def choice_loss(scores: Tensor, choices: Iterable[tuple[int, Choice, float]], de
     outside = ~torch.tensor(inside, device=device)
     menu = scores[rows[:, None], torch.tensor(columns, device=device)]  # (choices, width)
     log_chosen = torch.log_softmax(menu.masked_fill(outside, -torch.inf), dim=1).masked_fill(outside, 0.0)
+    if noise is not None and any(noise):
+        random = torch.tensor([noise[row] for row, _, _ in flat], device=device, dtype=scores.dtype)[:, None]
+        sizes = (~outside).sum(1, keepdim=True)
+        log_chosen = torch.logaddexp(torch.log1p(-random) + log_chosen, torch.log(random / sizes))
     surprise = -(torch.tensor(target, device=device, dtype=scores.dtype) * log_chosen).sum(1)
     return LossSum(weight @ surprise, denominator)
 
 
 def plackett_luce_loss(
-    scores: Tensor, rankings: Sequence[Tiers], weights: Sequence[float] | None = None, top: int | None = None
+    scores: Tensor,
+    rankings: Sequence[Tiers],
+    weights: Sequence[float] | None = None,
+    top: int | None = None,
+    *,
+    mask: Tensor | None = None,
+    noise: Sequence[float] | None = None,
+    smoothing: float = 0.0,
 ) -> LossSum:
-    """Plackett-Luce on tiers: `rankings[r]` ranks columns of `scores[r]`. See `plackett_luce_choices` for ties."""
-    weights = [1.0] * len(rankings) if weights is None else weights
+    """Plackett-Luce on tiers: `rankings[r]` ranks columns of `scores[r]`. See `plackett_luce_choices` for ties.
+
+    mask: (rows, K), True where a completion counts; the others are left out as if nobody had ranked them.
+    noise: share of random answers of each ranking.
+    """
     choices = [
         (row, choice, weight)
-        for row, (tiers, weight) in enumerate(zip(rankings, weights, strict=True))
-        for choice in plackett_luce_choices(_frozen(tiers), top)
+        for row, (tiers, weight) in enumerate(_weighted(rankings, weights, mask))
+        for choice in plackett_luce_choices(tiers, top)
     ]
-    return choice_loss(scores, choices, sum(weights))
+    return choice_loss(scores, choices, _total(rankings, weights), noise, smoothing)
 
 
-def pairwise_split_loss(scores: Tensor, rankings: Sequence[Tiers], weights: Sequence[float] | None = None) -> LossSum:
+def pairwise_split_loss(
+    scores: Tensor,
+    rankings: Sequence[Tiers],
+    weights: Sequence[float] | None = None,
+    *,
+    mask: Tensor | None = None,
+    noise: Sequence[float] | None = None,
+    smoothing: float = 0.0,
+) -> LossSum:
     """InstructGPT's loss: the mean over a ranking's pairs, so that a ranking weighs the same whatever its K."""
-    weights = [1.0] * len(rankings) if weights is None else weights
     choices = [
         (row, choice, weight)
-        for row, (tiers, weight) in enumerate(zip(rankings, weights, strict=True))
-        for choice in pairwise_choices(_frozen(tiers))
+        for row, (tiers, weight) in enumerate(_weighted(rankings, weights, mask))
+        for choice in pairwise_choices(tiers)
     ]
-    return choice_loss(scores, choices, sum(weights))
+    return choice_loss(scores, choices, _total(rankings, weights), noise, smoothing)
 
 
 def bradley_terry_loss(
-    chosen: Tensor, rejected: Tensor, mu: Tensor | float = 1.0, weight: Tensor | float = 1.0
+    chosen: Tensor,
+    rejected: Tensor,
+    mu: Tensor | float = 1.0,
+    weight: Tensor | float = 1.0,
+    *,
+    margin: Tensor | float = 0.0,
+    smoothing: float = 0.0,
+    noise: float = 0.0,
+    reliability: Tensor | float = 1.0,
 ) -> LossSum:
     """-mu log P(chosen beats rejected) - (1 - mu) log P(rejected beats chosen) (Christiano et al. 2017).
 
-    All (pairs,); `mu` is the probability, or share of people, that preferred `chosen`: 0.5 is a tie.
+    All (pairs,); `mu` is the probability, or share of people, that preferred `chosen`: 0.5 is a tie. Either side wins
+    only by `margin` (Touvron et al. 2023). An answer is meant with probability `reliability` and the wrong way round
+    otherwise (Crowd-BT; below 0.5 is an adversary), and a share `noise` of all answers is random besides.
     """
     gap = chosen - rejected
-    mu, weight = torch.as_tensor(mu).to(gap), torch.as_tensor(weight).to(gap).expand_as(gap)
-    surprise = -mu * F.logsigmoid(gap) - (1 - mu) * F.logsigmoid(-gap)
-    return LossSum((weight * surprise).sum(), float(weight.sum()))
+    mu, weight = _like(gap, mu), _like(gap, weight).expand_as(gap)
+    margin, meant = _like(gap, margin), _like(gap, reliability)
+    mu = (1 - smoothing) * mu + smoothing / 2
+    meant = (1 - noise) * meant + noise / 2
+    won, lost = F.logsigmoid(gap - margin), F.logsigmoid(-gap - margin)
+    if bool((meant < 1).any()):
+        # What is not a win by the margin is the other answer: its logarithm is that of the opposite sigmoid.
+        not_won, not_lost = F.logsigmoid(margin - gap), F.logsigmoid(margin + gap)
+        sure, unsure = torch.log(meant), torch.log1p(-meant)
+        won, lost = torch.logaddexp(sure + won, unsure + not_won), torch.logaddexp(sure + lost, unsure + not_lost)
+    return LossSum((weight * (-mu * won - (1 - mu) * lost)).sum(), float(weight.sum()))
+
+
+def rao_kupper_loss(
+    chosen: Tensor, rejected: Tensor, tied: Tensor, threshold: Tensor, weight: Tensor | float = 1.0
+) -> LossSum:
+    """Somebody prefers only what is better by `threshold` > 0 logits, and ties otherwise (Rao and Kupper 1967).
+
+    chosen, rejected, tied, weight: (pairs,); `tied` is True where there was no preference.
+    """
+    gap = chosen - rejected
+    won = F.logsigmoid(gap - threshold)
+    # 1 - P(won) - P(lost), written without a difference of nearly equal numbers
+    neither = F.logsigmoid(threshold - gap) + F.logsigmoid(threshold + gap) + torch.log(-torch.expm1(-2 * threshold))
+    return _outcome_loss(torch.where(tied, neither, won), weight)
+
+
+def davidson_loss(
+    chosen: Tensor, rejected: Tensor, tied: Tensor, threshold: Tensor, weight: Tensor | float = 1.0
+) -> LossSum:
+    """A tie is as likely as the geometric mean of both wins, times a factor (Davidson 1970).
+
+    The factor is exp(threshold) - 1, so that equal completions tie as often as in `rao_kupper_loss`.
+    """
+    tie = (chosen + rejected) / 2 + torch.log(torch.expm1(threshold))
+    outcomes = torch.log_softmax(torch.stack([chosen, rejected, tie.expand_as(chosen)]), dim=0)
+    return _outcome_loss(torch.where(tied, outcomes[2], outcomes[0]), weight)
+
+
+def _outcome_loss(log_likelihood: Tensor, weight: Tensor | float) -> LossSum:
+    weights = _like(log_likelihood, weight).expand_as(log_likelihood)
+    return LossSum(-(weights @ log_likelihood), float(weights.sum()))
 
 
 def centering_loss(scores: Tensor, present: Tensor) -> LossSum:
@@ -159,5 +240,21 @@ def centering_loss(scores: Tensor, present: Tensor) -> LossSum:
     return LossSum((means**2).sum(), float(len(scores)))
 
 
-def _frozen(tiers: Tiers) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(tier) for tier in tiers)
+def _like(tensor: Tensor, value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device)
+
+
+def _weighted(
+    rankings: Sequence[Tiers], weights: Sequence[float] | None, mask: Tensor | None
+) -> list[tuple[tuple[tuple[int, ...], ...], float]]:
+    """Each ranking of what counts, as tuples, with its weight."""
+    present = [None] * len(rankings) if mask is None else mask.tolist()
+    kept = [
+        tuple(left for tier in tiers if (left := tuple(i for i in tier if counts is None or counts[i])))
+        for tiers, counts in zip(rankings, present, strict=True)
+    ]
+    return list(zip(kept, [1.0] * len(rankings) if weights is None else weights, strict=True))
+
+
+def _total(rankings: Sequence[Tiers], weights: Sequence[float] | None) -> float:
+    return float(len(rankings)) if weights is None else float(sum(weights))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 from math import exp, factorial, log
+from typing import Any
 
 import choix
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rewardmodel.losses import (
@@ -18,10 +21,14 @@ from rewardmodel.losses import (
     TieTooLarge,
     bradley_terry_loss,
     centering_loss,
+    davidson_loss,
     pairwise_split_loss,
     plackett_luce_choices,
     plackett_luce_loss,
+    rao_kupper_loss,
 )
+
+from .simulated import normal_strengths, simulate_pairs
 
 SCORES = [1.2, -0.3, 0.5, 0.1]
 ORDER = [[0], [2], [3], [1]]
@@ -123,12 +130,19 @@ def test_gradients_equal_finite_differences() -> None:
     scores = torch.randn(3, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     rankings = [[[0], [2, 3], [1]], [[3], [1]], [[0, 1, 2, 3]]]
     present = torch.tensor([[True] * 4, [True, True, False, True], [True] * 4])
+    tied = torch.tensor([True, False, True])
     checks = [
         lambda s: plackett_luce_loss(s, rankings, [1.0, 0.5, 2.0]).mean,
         lambda s: plackett_luce_loss(s, rankings, top=2).mean,
         lambda s: pairwise_split_loss(s, rankings, [1.0, 0.5, 2.0]).mean,
         lambda s: bradley_terry_loss(s[:, 0], s[:, 1], torch.tensor([1.0, 0.3, 0.5])).mean,
         lambda s: centering_loss(s, present).mean,
+        lambda s: plackett_luce_loss(s, rankings, noise=[0.1, 0.0, 1.0], smoothing=0.2, mask=present).mean,
+        lambda s: pairwise_split_loss(s, rankings, noise=[0.1, 0.3, 0.0], smoothing=0.2).mean,
+        lambda s: bradley_terry_loss(s[:, 0], s[:, 1], 0.8, margin=0.5, smoothing=0.1).mean,
+        lambda s: bradley_terry_loss(s[:, 0], s[:, 1], noise=0.1, reliability=torch.tensor([0.2, 0.5, 1.0])).mean,
+        lambda s: rao_kupper_loss(s[:, 0], s[:, 1], tied, s[:, 2].exp()).mean,
+        lambda s: davidson_loss(s[:, 0], s[:, 1], tied, s[:, 2].exp()).mean,
     ]
     for check in checks:
         assert torch.autograd.gradcheck(check, (scores,))
@@ -216,3 +230,118 @@ def test_free_scores_fitted_with_our_loss_equal_choix() -> None:
     optimizer.step(closure)
     expected = choix.opt_rankings(8, rankings, alpha=alpha)
     assert np.abs(scores.detach().numpy()[0] - expected).max() < 1e-4
+
+
+def pair(chosen: float, rejected: float) -> tuple[Tensor, Tensor]:
+    return torch.tensor([chosen], dtype=torch.float64), torch.tensor([rejected], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("gap", [-30.0, -1.3, 0.0, 0.4, 30.0])
+def test_noise_margin_smoothing_and_reliability_are_the_textbook_formulas(gap: float) -> None:
+    scores = pair(gap, 0.0)
+    p = 1 / (1 + exp(-gap))
+
+    def loss(**options: Any) -> float:
+        return bradley_terry_loss(*scores, **options).mean.item()
+
+    assert loss(noise=0.1) == pytest.approx(-log(0.9 * p + 0.05), abs=1e-12)  # Christiano et al. 2017
+    assert loss(reliability=0.8) == pytest.approx(-log(0.8 * p + 0.2 * (1 - p)), abs=1e-12)
+    assert loss(reliability=0.8, noise=0.1) == pytest.approx(-log(0.9 * (0.8 * p + 0.2 * (1 - p)) + 0.05), abs=1e-12)
+    assert loss(margin=0.7) == pytest.approx(log(1 + exp(0.7 - gap)), abs=1e-12)
+    assert loss(smoothing=0.2) == pytest.approx(0.9 * log(1 + exp(-gap)) + 0.1 * log(1 + exp(gap)), abs=1e-9)
+    assert loss(mu=0.3, noise=0.1) == pytest.approx(
+        -0.3 * log(0.9 * p + 0.05) - 0.7 * log(0.9 * (1 - p) + 0.05), abs=1e-12
+    )
+    assert loss(reliability=0.0) == pytest.approx(log(1 + exp(gap)), abs=1e-9)  # an adversary means the opposite
+    assert loss(reliability=0.5) == pytest.approx(log(2), abs=1e-12)
+
+
+def test_a_wrong_label_pulls_with_bounded_force_when_answers_may_be_random() -> None:
+    pulls = []
+    for noise in (0.0, 0.1):
+        score = torch.tensor([-9.0], dtype=torch.float64, requires_grad=True)
+        bradley_terry_loss(score, torch.zeros_like(score), noise=noise).mean.backward()
+        pulls.append(abs(score.grad.item()))
+    assert pulls[0] > 0.999 and pulls[1] < 0.01
+
+
+@pytest.mark.parametrize("loss", [plackett_luce_loss, pairwise_split_loss])
+def test_noisy_pairs_are_the_same_in_every_loss(loss: Callable[..., LossSum]) -> None:
+    scores = row(0.4, -1.1)
+    for noise, smoothing in ((0.1, 0.0), (0.0, 0.2), (0.3, 0.1), (1.0, 0.0)):
+        expected = bradley_terry_loss(scores[:, 0], scores[:, 1], noise=noise, smoothing=smoothing).mean.item()
+        actual = loss(scores, [[[0], [1]]], noise=[noise], smoothing=smoothing).mean.item()
+        assert actual == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_all_noisy_orders_sum_to_one(k: int) -> None:
+    scores = torch.randn(1, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+    orders = [strict(order) for order in permutations(range(k))]
+    losses = [plackett_luce_loss(scores, [order], noise=[0.2]).mean.item() for order in orders]
+    assert sum(exp(-loss) for loss in losses) == pytest.approx(1, abs=1e-10)
+    random = [plackett_luce_loss(scores, [order], noise=[1.0]).mean.item() for order in orders]
+    assert random == pytest.approx([log(factorial(k))] * len(orders), abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [plackett_luce_loss, pairwise_split_loss])
+def test_masked_completions_are_as_if_nobody_had_ranked_them(loss: Callable[..., LossSum]) -> None:
+    scores = row(1.2, float("nan"), 0.5, 0.1).requires_grad_()
+    mask = torch.tensor([[True, False, True, True]])
+    masked = loss(scores, [[[0], [1, 2], [3]]], mask=mask).mean
+    assert masked.item() == pytest.approx(loss(row(1.2, 0.0, 0.5, 0.1), [[[0], [2], [3]]]).mean.item(), abs=1e-12)
+    (gradient,) = torch.autograd.grad(masked, scores)
+    assert gradient[0, 1] == 0
+    nothing = loss(scores, [[[0], [1]]], mask=torch.zeros(1, 4, dtype=torch.bool))
+    assert (nothing.total.item(), nothing.denominator) == (0, 1)
+
+
+@pytest.mark.parametrize("loss", [rao_kupper_loss, davidson_loss])
+@pytest.mark.parametrize("gap", [-20.0, -0.7, 0.0, 1.5, 20.0])
+@pytest.mark.parametrize("threshold", [0.01, 0.8, 3.0])
+def test_winning_losing_and_tying_sum_to_one(loss: Callable[..., LossSum], gap: float, threshold: float) -> None:
+    a, b, tau = torch.tensor([gap]).double(), torch.zeros(1).double(), torch.tensor(threshold, dtype=torch.float64)
+    yes, no = torch.tensor([True]), torch.tensor([False])
+    won, lost, tied = (
+        exp(-loss(*scores, outcome, tau).mean.item()) for scores, outcome in (((a, b), no), ((b, a), no), ((a, b), yes))
+    )
+    assert won + lost + tied == pytest.approx(1, abs=1e-12)
+    assert (won > lost) == (gap > 0)
+    assert won / (won + tied + lost) <= 1 / (1 + exp(-gap)) + 1e-12  # a part of the wins became ties
+
+
+def test_the_tie_models_are_the_textbook_formulas_and_agree_on_equal_completions() -> None:
+    tau, tied, won = torch.tensor(0.8, dtype=torch.float64), torch.tensor([True]), torch.tensor([False])
+    equal = [exp(-loss(*pair(0.3, 0.3), tied, tau).mean.item()) for loss in (rao_kupper_loss, davidson_loss)]
+    assert equal == pytest.approx([1 - 2 / (1 + exp(0.8))] * 2, abs=1e-12)
+    assert exp(-rao_kupper_loss(*pair(1.5, 0.2), won, tau).mean.item()) == pytest.approx(1 / (1 + exp(0.8 - 1.3)))
+    a, b, nu = exp(1.5), exp(0.2), exp(0.8) - 1
+    davidson = exp(-davidson_loss(*pair(1.5, 0.2), won, tau).mean.item())
+    assert davidson == pytest.approx(a / (a + b + nu * (a * b) ** 0.5))
+
+
+def fit_scores(pairs: Tensor, items: int, noise: float) -> NDArray:
+    """Free scores that fit the pairs best."""
+    scores = torch.zeros(items, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([scores], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = bradley_terry_loss(scores[pairs[:, 0]], scores[pairs[:, 1]], noise=noise).mean
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return np.asarray(scores.detach())
+
+
+def test_ten_percent_random_answers_flatten_scores_unless_the_loss_expects_them() -> None:
+    slopes: dict[float, list[float]] = {0.0: [], 0.1: []}
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        truth = normal_strengths(random, 20) * 1.5
+        pairs = torch.from_numpy(simulate_pairs(random, truth, 6000, noise=0.1))
+        for noise, found in slopes.items():
+            found.append(float(truth @ fit_scores(pairs, 20, noise) / (truth @ truth)))
+    assert np.mean(slopes[0.0]) < 0.85
+    assert np.mean(slopes[0.1]) == pytest.approx(1, abs=0.05)
