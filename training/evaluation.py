@@ -11,7 +11,7 @@ from training.models import ModelArtifact
 
 FILE = "evaluation.json"  # written by training.engine.reward
 MOST_BYTES = 4_000_000
-WIDTH, HEIGHT, MARGIN = 320, 240, 36
+WIDTH, HEIGHT, MARGIN = 320, 240, 44
 
 
 def evaluation_of(model: ModelArtifact | None) -> dict[str, Any]:
