@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PLACKETT_LUCE, PAIRWISE = "plackett_luce", "pairwise"
+PLACKETT_LUCE, PAIRWISE, RAO_KUPPER, DAVIDSON = "plackett_luce", "pairwise", "rao_kupper", "davidson"
+LOSSES = (PLACKETT_LUCE, PAIRWISE, RAO_KUPPER, DAVIDSON)
+TIE_AWARE = (RAO_KUPPER, DAVIDSON)
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,16 @@ class FitConfig:
     """How a reward model is fitted. The names are those of the engine's reward settings."""
 
     loss: str = PLACKETT_LUCE
-    """Likelihood of a ranking: `plackett_luce`, or `pairwise` (the mean over its pairs)."""
+    """Likelihood of a ranking: `plackett_luce`, or the mean over its pairs: `pairwise` (a tie is half a win), or
+    `rao_kupper` and `davidson`, in which a tie says that people saw no difference."""
+    top: int = 0
+    """Plackett-Luce: only so many of the best places count (1: best of K); 0 for the whole order."""
+    noise: float = 0.0
+    """Share of the answers that are taken to be random (Christiano et al. 2017: 0.1)."""
+    label_smoothing: float = 0.0
+    """Share of each choice that is spread evenly over what there was to choose from."""
+    reliability: bool = False
+    """Learn how far each person can be relied on, and believe them accordingly (Crowd-BT)."""
     epochs: float = 2.0
     """Most passes over the data; the evaluation with the smallest held-out loss is kept."""
     batch_size: int = 16
@@ -39,7 +50,13 @@ class FitConfig:
     """Seed of the order of the data."""
 
     def __post_init__(self) -> None:
-        if self.loss not in (PLACKETT_LUCE, PAIRWISE):
-            raise ValueError(f"loss must be {PLACKETT_LUCE} or {PAIRWISE}, not {self.loss!r}.")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}.")
+        if self.label_smoothing and self.loss in TIE_AWARE:
+            raise ValueError(f"label_smoothing has no meaning with {self.loss}: take noise.")
+        if self.top and self.loss != PLACKETT_LUCE:
+            raise ValueError(f"top is a setting of {PLACKETT_LUCE}, not of {self.loss}.")
+        if not 0 <= self.noise < 1 or not 0 <= self.label_smoothing < 1 or self.top < 0:
+            raise ValueError("noise and label_smoothing are shares below 1, and top is at least 0.")
         if min(self.batch_size, self.micro_batch_size, self.evaluations_per_epoch, self.patience) < 1:
             raise ValueError("batch sizes, evaluations_per_epoch and patience must be at least 1.")

@@ -57,11 +57,12 @@ class Encoded:
         return max(map(len, self.sequences))
 
 
-def group_rows(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
+def group_rows(rows: Iterable[Mapping[str, Any]], *, ties: bool = False) -> list[Item]:
     """Items in order of appearance, each with the rankings of all people.
 
     A row is {"item", "messages", "completions", "tiers", "labeler", "weight"}. Rankings of a single tier prefer nothing
-    and are left out; so are items that have no other. Raises DataError.
+    and are left out, unless `ties` says that the loss learns from them; so are items without any other. Raises
+    DataError.
     """
     found: dict[str, Item] = {}
     labels: dict[str, list[Label]] = {}
@@ -74,7 +75,7 @@ def group_rows(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
         known = found.setdefault(item.id, item)
         if (known.messages, known.completions) != (item.messages, item.completions):
             raise DataError(f"Row {number} of the rankings shows item {item.id} with other texts than an earlier row.")
-        if carries_preference(label.tiers) and label.weight > 0:
+        if label.weight > 0 and (carries_preference(label.tiers) or (ties and len(label.tiers[0]) > 1)):
             labels.setdefault(item.id, []).append(label)
     return [
         Item(item.id, item.messages, item.completions, tuple(labels[id]), item.prompt)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewardmodel.config import PLACKETT_LUCE
 from rewardmodel.data import Encoded
-from rewardmodel.losses import LossSum, pairwise_split_loss, plackett_luce_loss
+from rewardmodel.likelihood import Likelihood
 from rewardmodel.model import RewardModel
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import clustered_share
@@ -37,19 +36,13 @@ def score_items(model: RewardModel, items: Sequence[Encoded]) -> list[Tensor]:
         return [scores.cpu() for scores in model.group_scores([e.sequences for e in items])]
 
 
-def ranking_loss(scores: Tensor, items: Sequence[Encoded], loss: str) -> LossSum:
-    """Loss of all rankings of `items`; scores: (items, most completions), columns beyond an item's are not read."""
-    labels = [(row, label) for row, encoded in enumerate(items) for label in encoded.item.labels]
-    rows = torch.tensor([row for row, _ in labels], dtype=torch.long, device=scores.device)
-    function = plackett_luce_loss if loss == PLACKETT_LUCE else pairwise_split_loss
-    return function(scores[rows], [label.tiers for _, label in labels], [label.weight for _, label in labels])
-
-
-def evaluate(model: RewardModel, items: Sequence[Encoded], loss: str = PLACKETT_LUCE) -> Evaluation:
-    """Loss and pair accuracy of the model on items, usually held out."""
+def evaluate(model: RewardModel, items: Sequence[Encoded], likelihood: Likelihood | None = None) -> Evaluation:
+    """Loss (Plackett-Luce's without a likelihood) and pair accuracy of the model on items, usually held out."""
     scores = score_items(model, items)
     padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True)
-    return Evaluation(float(ranking_loss(padded, items, loss).mean), pair_accuracy(scores, items))
+    with torch.no_grad():
+        loss = (likelihood or Likelihood()).loss(padded, items).mean
+    return Evaluation(float(loss), pair_accuracy(scores, items))
 
 
 def pair_accuracy(scores: Sequence[Tensor], items: Sequence[Encoded]) -> Estimate:

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewardmodel.config import PLACKETT_LUCE, FitConfig
+from rewardmodel.config import PLACKETT_LUCE, TIE_AWARE, FitConfig
 from rewardmodel.data import DataError, Encoded, epoch_batches
-from rewardmodel.evaluate import evaluate, length_accuracy, ranking_loss, score_items
+from rewardmodel.evaluate import evaluate, length_accuracy, score_items
+from rewardmodel.likelihood import Likelihood
 from rewardmodel.losses import centering_loss, plackett_luce_choices
 from rewardmodel.model import RewardModel
 
@@ -60,7 +61,9 @@ class Fit:
         self.step = 0
         self.best: dict[str, Any] = {}
         self._stale = 0  # evaluations since the best one
+        self.likelihood = Likelihood(config).to(model.device)
         self._learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._learning |= {f"likelihood.{name}": p for name, p in self.likelihood.named_parameters()}
         self._optimizer = self._make_optimizer()
 
     def is_done(self) -> bool:
@@ -92,6 +95,8 @@ class Fit:
         self.model.head.sd.copy_(sd)
         length = length_accuracy(self.train, self.held_out).value
         extra = {} if length is None else {LENGTH_ONLY: length}
+        if self.config.loss in TIE_AWARE:
+            extra["tie_threshold"] = float(self.likelihood.threshold)
         return {
             **self.best["metrics"],
             **extra,
@@ -108,6 +113,7 @@ class Fit:
             "weights": self._weights(),
             "optimizer": self._optimizer.state_dict(),
             "best": self.best,
+            "people": self.likelihood.facts(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,6 +121,7 @@ class Fit:
         for name, value in state["weights"].items():
             self._learning[name].data.copy_(value)
         self._optimizer.load_state_dict(state["optimizer"])
+        self.likelihood.load_facts(state["people"])
 
     def _advance(self, batch: Sequence[Encoded]) -> Progress:
         rates = self._set_learning_rates()
@@ -143,7 +150,8 @@ class Fit:
                 self.model.group_scores([e.sequences for e in part]), batch_first=True
             )
             present = torch.arange(scores.shape[1]) < torch.tensor([len(e.sequences) for e in part])[:, None]
-            likelihood = ranking_loss(scores, part, self.config.loss).total / rankings
+            likelihood = self.likelihood.loss(scores, part).total / rankings
+            self.likelihood.note(scores, part)
             drift = centering_loss(scores, present.to(scores.device)).total / len(batch)
             torch.autograd.backward(likelihood + self.config.centering * drift)
             total += float(likelihood.detach())
@@ -151,7 +159,8 @@ class Fit:
         return total
 
     def _evaluate(self) -> dict[str, float]:
-        metrics = evaluate(self.model, self.held_out, self.config.loss).metrics()
+        self.likelihood.update()
+        metrics = evaluate(self.model, self.held_out, self.likelihood).metrics()
         self._stale += 1
         if not self.best or metrics["eval/loss"] < self.best["metrics"]["eval/loss"]:
             self.best = {"step": self.step, "metrics": metrics, "weights": self._weights()}
@@ -162,14 +171,14 @@ class Fit:
         return {name: parameter.detach().cpu().clone() for name, parameter in self._learning.items()}
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        head = set(map(id, self.model.head.parameters()))
-        body = [p for p in self._learning.values() if id(p) not in head]
+        head = [*self.model.head.parameters(), *self.likelihood.parameters()]
+        body = [p for p in self._learning.values() if all(p is not other for other in head)]
         matrices, vectors = [p for p in body if p.ndim > 1], [p for p in body if p.ndim <= 1]
         config = self.config
         groups = [
             {"params": matrices, "peak": config.learning_rate, "weight_decay": config.weight_decay},
             {"params": vectors, "peak": config.learning_rate, "weight_decay": 0.0},
-            {"params": list(self.model.head.parameters()), "peak": config.head_learning_rate, "weight_decay": 0.0},
+            {"params": head, "peak": config.head_learning_rate, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
 

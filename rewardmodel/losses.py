@@ -200,21 +200,31 @@ def bradley_terry_loss(
 
 
 def rao_kupper_loss(
-    chosen: Tensor, rejected: Tensor, tied: Tensor, threshold: Tensor, weight: Tensor | float = 1.0
+    chosen: Tensor,
+    rejected: Tensor,
+    tied: Tensor,
+    threshold: Tensor,
+    weight: Tensor | float = 1.0,
+    noise: Tensor | float = 0.0,
 ) -> LossSum:
     """Somebody prefers only what is better by `threshold` > 0 logits, and ties otherwise (Rao and Kupper 1967).
 
-    chosen, rejected, tied, weight: (pairs,); `tied` is True where there was no preference.
+    All others (pairs,); `tied` is True where there was no preference, `noise` is the share of random answers.
     """
     gap = chosen - rejected
     won = F.logsigmoid(gap - threshold)
     # 1 - P(won) - P(lost), written without a difference of nearly equal numbers
     neither = F.logsigmoid(threshold - gap) + F.logsigmoid(threshold + gap) + torch.log(-torch.expm1(-2 * threshold))
-    return _outcome_loss(torch.where(tied, neither, won), weight)
+    return _outcome_loss(torch.where(tied, neither, won), weight, noise)
 
 
 def davidson_loss(
-    chosen: Tensor, rejected: Tensor, tied: Tensor, threshold: Tensor, weight: Tensor | float = 1.0
+    chosen: Tensor,
+    rejected: Tensor,
+    tied: Tensor,
+    threshold: Tensor,
+    weight: Tensor | float = 1.0,
+    noise: Tensor | float = 0.0,
 ) -> LossSum:
     """A tie is as likely as the geometric mean of both wins, times a factor (Davidson 1970).
 
@@ -222,10 +232,14 @@ def davidson_loss(
     """
     tie = (chosen + rejected) / 2 + torch.log(torch.expm1(threshold))
     outcomes = torch.log_softmax(torch.stack([chosen, rejected, tie.expand_as(chosen)]), dim=0)
-    return _outcome_loss(torch.where(tied, outcomes[2], outcomes[0]), weight)
+    return _outcome_loss(torch.where(tied, outcomes[2], outcomes[0]), weight, noise)
 
 
-def _outcome_loss(log_likelihood: Tensor, weight: Tensor | float) -> LossSum:
+def _outcome_loss(log_likelihood: Tensor, weight: Tensor | float, noise: Tensor | float) -> LossSum:
+    """Of one of three outcomes: better, worse, tied."""
+    random = _like(log_likelihood, noise)
+    if bool((random > 0).any()):
+        log_likelihood = torch.logaddexp(torch.log1p(-random) + log_likelihood, torch.log(random / 3))
     weights = _like(log_likelihood, weight).expand_as(log_likelihood)
     return LossSum(-(weights @ log_likelihood), float(weights.sum()))
 

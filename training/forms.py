@@ -40,6 +40,8 @@ LABELS = {
 CHOICES = {
     "plackett_luce": "Plackett-Luce, whole rankings",
     "pairwise": "Pairwise",
+    "rao_kupper": "Pairwise, ties by Rao and Kupper",
+    "davidson": "Pairwise, ties by Davidson",
     "cpu": "CPU",
     "cuda": "GPU (CUDA)",
     "auto": "Automatic",

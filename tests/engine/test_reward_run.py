@@ -86,6 +86,26 @@ def test_a_run_writes_events_and_a_model_that_scores(tmp_path: Path, make_base: 
     assert better > worse
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "rao_kupper", "noise": 0.1},
+        {"loss": "davidson", "reliability": True},
+        {"top": 1, "label_smoothing": 0.1, "reliability": True},
+    ],
+)
+def test_a_run_can_doubt_people_and_learn_from_ties(tmp_path: Path, base: str, settings: dict[str, Any]) -> None:
+    run = make_run(tmp_path / "run", planted_rows(200, 3, 0, people=2), base=base, epochs=4, **settings)
+    assert main([str(run.path)]) == 0
+    card = json.loads((run.artifact / "card.json").read_text())
+    assert card["metrics"]["eval/accuracy"] > 0.8
+    assert ("tie_threshold" in card["metrics"]) == (settings.get("loss") is not None)
+    report = json.loads((run.artifact / "evaluation.json").read_text())
+    people = report.get("reliability", {})
+    assert people.keys() == ({"person 0", "person 1"} if settings.get("reliability") else set())
+    assert all(value > 0.9 for value in people.values())
+
+
 def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str) -> None:
     """The engine's own roles, fast layers and head on one shared base, against the library's plain path."""
     rows = planted_rows(40, 3, 0)
@@ -148,6 +168,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> No
         (planted_rows(9, 3, 0), {"base": ""}, "No base model is given"),
         (planted_rows(9, 3, 0), {"base": "/nowhere/model"}, "The base model /nowhere/model cannot be loaded"),
         (planted_rows(9, 3, 0), {"adapter": "/nowhere/adapter"}, "does not fit the base model"),
+        (planted_rows(9, 3, 0), {"loss": "davidson", "label_smoothing": 0.1}, "no meaning with davidson"),
     ],
 )
 def test_a_run_that_cannot_work_says_why_in_one_sentence(

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rewardmodel.config import LOSSES, FitConfig
+
 
 class ConfigError(ValueError):
     """The config cannot be used; the message names the setting and what to change."""
@@ -85,9 +87,20 @@ class RewardConfig(CommonConfig, LoraConfig):
 
     loss: str = setting(
         "plackett_luce",
-        "Likelihood of a ranking. Pairs give Bradley-Terry with either choice.",
-        choices=("plackett_luce", "pairwise"),
+        "Likelihood of a ranking. Pairs give Bradley-Terry with the first two, in which a tie is half a win. "
+        "The others learn from ties how large a difference people notice.",
+        choices=LOSSES,
         basic=True,
+    )
+    top: int = setting(0, "Plackett-Luce: only so many of the best places count; 0 for the whole order.", low=0)
+    noise: float = setting(
+        0.0, "Share of the answers that are taken to be random, whoever gave them.", low=0, high=0.99
+    )
+    label_smoothing: float = setting(
+        0.0, "Share of each choice that is spread evenly over what there was to choose from.", low=0, high=0.99
+    )
+    reliability: bool = setting(
+        False, "Learn how far each annotator can be relied on, and believe them accordingly (Crowd-BT).", basic=True
     )
     epochs: float = setting(2.0, "Most passes over the data; the best held-out epoch is kept.", low=0, basic=True)
     batch_size: int = setting(16, "Prompts per optimizer step, each with all of its completions.", low=1)
@@ -102,6 +115,17 @@ class RewardConfig(CommonConfig, LoraConfig):
     eval_fraction: float = setting(
         0.15, "Share of the prompts held out; a prompt is never in both parts.", low=0.01, high=0.9, basic=True
     )
+
+    def __post_init__(self) -> None:
+        self.fit()
+
+    def fit(self) -> FitConfig:
+        """The part of the settings that is the library's. Raises ConfigError for those that do not go together."""
+        names = {field.name for field in dataclasses.fields(FitConfig)}
+        try:
+            return FitConfig(**{name: value for name, value in dataclasses.asdict(self).items() if name in names})
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 @dataclass(frozen=True)

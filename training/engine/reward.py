@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import cast
 
-from rewardmodel.config import FitConfig
+from rewardmodel.config import TIE_AWARE
 from rewardmodel.data import DataError, encode_items, group_rows, split_items
 from rewardmodel.evaluate import score_items
 from rewardmodel.fit import LENGTH_ONLY, Fit, FitError
@@ -49,6 +48,8 @@ def _run(session: Session, config: RewardConfig) -> None:
     report = held_out_report(
         [e.item for e in fit.held_out], [scores.tolist() for scores in score_items(fit.model, fit.held_out)]
     )
+    if config.reliability:
+        report["reliability"] = dict(sorted(fit.likelihood.reliability.items()))
 
     def fill(folder: Path) -> None:
         fit.model.save(folder)
@@ -58,7 +59,7 @@ def _run(session: Session, config: RewardConfig) -> None:
 
 
 def _prepare(session: Session, config: RewardConfig) -> Fit:
-    items = group_rows(read_rows(session.rundir, "rankings.jsonl"))
+    items = group_rows(read_rows(session.rundir, "rankings.jsonl"), ties=config.loss in TIE_AWARE)
     train, held_out = split_items(items, config.eval_fraction, config.seed)
     model = RewardModel.create(
         config.base,
@@ -72,7 +73,5 @@ def _prepare(session: Session, config: RewardConfig) -> Fit:
         dtype=session.dtype,
     )
     use_fast_forward(model.model)
-    names = {field.name for field in dataclasses.fields(FitConfig)}
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name in names}
     encoded = [encode_items(part, model.encode_together) for part in (train, held_out)]
-    return Fit(model, encoded[0], encoded[1], FitConfig(**settings))
+    return Fit(model, encoded[0], encoded[1], config.fit())
