@@ -252,7 +252,7 @@ class CampaignReport(CampaignView):
 
     @extend_schema(responses=serializers.ReportSerializer)
     def get(self, request: Request, campaign_id: str) -> Response:
-        """Who gave how much and how fast, how far people agree, and whose completions they prefer."""
+        """Who gave how much, how fast and how well, how far people agree, and whose completions they prefer."""
         campaign = self.campaign(campaign_id)
         report = {**vars(campaign_report(campaign)), "progress": progress(_user(request), campaign)}
         return Response(serializers.ReportSerializer(report).data)

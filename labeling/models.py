@@ -262,3 +262,14 @@ class Ranking(models.Model):
                 name="tiers_unless_cannot_tell",
             ),
         ]
+
+
+class CampaignStatistics(models.Model):
+    """Statistics of a campaign's answers, kept by `statistics.py`. Which answers, `newest` and `answers` say."""
+
+    campaign = models.OneToOneField(Campaign, on_delete=models.CASCADE, related_name="+", primary_key=True)
+    newest = models.BigIntegerField(default=0, help_text="Largest id among the accepted answers.")
+    answers = models.PositiveIntegerField(default=0)
+    made_at = models.DateTimeField(null=True)
+    payload = models.JSONField(default=dict)
+    wanted = models.BooleanField(default=False, help_text="Somebody looks at the report; a worker shall compute it.")

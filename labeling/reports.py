@@ -1,7 +1,7 @@
-"""How the work goes: who gave how much and how fast, how far people agree, and whose completions they prefer.
+"""How the work goes: who gave how much, how fast and how well, how far people agree, whose completions they prefer.
 
-Counts are kept up to date by `annotation.py`, times are those of a person's latest answers, and agreement reads a
-bounded number of rankings: no report grows with the campaign.
+Counts are kept up to date by `annotation.py`, times are those of a person's latest answers, and what reads many answers
+is kept by `statistics.py`: no page grows slower with the campaign.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import Count
 
-from labeling.duels import Duel, duels
-from labeling.models import Campaign, Ranking
-from rewardmodel.stats.agreement import krippendorff_alpha, pairwise_units, percent_agreement
-from rewardmodel.stats.estimates import Estimate
+from accounts.models import User
+from labeling.models import Campaign
+from labeling.quality import Quality
+from labeling.statistics import Statistics, kept_statistics
 
 LATEST = 100  # answers of a person that their times are taken from
-MAX_RANKINGS = 50_000  # that agreement is computed from
-MAX_RESAMPLED = 5_000  # rankings up to which it gets an interval
-RESAMPLES = 200
 
 
 @dataclass(frozen=True)
 class ContributionRow:
     """One person's work in a campaign. `median_seconds` is None when no time was measured."""
 
+    person: int
     username: str
     labeler: str
     done: int
@@ -37,19 +34,32 @@ class ContributionRow:
 
 
 @dataclass(frozen=True)
+class PersonReport:
+    """How well one person answers; `work` is None for somebody whose answers came from elsewhere."""
+
+    username: str
+    quality: Quality
+    work: ContributionRow | None
+
+    @property
+    def labeler(self) -> str:
+        return self.work.labeler if self.work else ""
+
+
+@dataclass(frozen=True)
 class CampaignReport:
-    """`rankings` were compared, from items that two people or more ranked; `partial` says that there are more."""
+    """`statistics` are those of `made_at`: `current`, or older than the newest answers. None are there at first."""
 
     people: list[ContributionRow]
-    agreement: Estimate
-    alpha: Estimate
-    rankings: int
-    partial: bool
-    duels: list[Duel]
+    statistics: Statistics | None
+    qualities: list[PersonReport]
+    made_at: datetime | None
+    current: bool
 
 
 PEOPLE = """
-SELECT person.username, given.labeler, given.done, given.extra, COALESCE(skips.count, 0), latest.median, latest.last_at
+SELECT person.id, person.username, given.labeler, given.done, given.extra, COALESCE(skips.count, 0), latest.median,
+       latest.last_at
 FROM labeling_contribution given JOIN accounts_user person ON person.id = given.user_id
 LEFT JOIN (SELECT skip.user_id, count(*) FROM labeling_skip skip JOIN labeling_item item ON item.id = skip.item_id
            WHERE item.campaign_id = %(campaign)s GROUP BY skip.user_id) skips ON skips.user_id = given.user_id
@@ -73,22 +83,10 @@ def contribution_rows(campaign: Campaign) -> list[ContributionRow]:
 
 
 def campaign_report(campaign: Campaign) -> CampaignReport:
-    """People's work, and how far they agree on the pairs of completions that two of them ranked.
-
-    A pair is judged better, equal or worse, so alpha is the ordinal one. Imported rankings are not people's answers.
-    """
-    given = Ranking.objects.accepted().filter(campaign=campaign, origin=Ranking.Origin.PERSON)
-    compared = given.values("item").annotate(people=Count("user", distinct=True)).filter(people__gt=1).values("item")
-    rankings = given.filter(item__in=compared).order_by("-item_id").values_list("item_id", "tiers")
-    rows = list(rankings[: MAX_RANKINGS + 1])
-    partial = len(rows) > MAX_RANKINGS
-    units = pairwise_units(rows[:MAX_RANKINGS])
-    resamples = RESAMPLES if len(rows) <= MAX_RESAMPLED else 0
-    return CampaignReport(
-        people=contribution_rows(campaign),
-        agreement=percent_agreement(units, resamples),
-        alpha=krippendorff_alpha(units, "ordinal", resamples),
-        rankings=min(len(rows), MAX_RANKINGS),
-        partial=partial,
-        duels=duels(campaign),
-    )
+    """People's work as of now, and the statistics of their answers that are kept."""
+    kept, work = kept_statistics(campaign), {row.person: row for row in contribution_rows(campaign)}
+    qualities = kept.statistics.qualities if kept.statistics else []
+    names = dict(User.objects.filter(pk__in=[quality.person for quality in qualities]).values_list("pk", "username"))
+    people = [PersonReport(names.get(one.person, "?"), one, work.get(one.person)) for one in qualities]
+    people.sort(key=lambda person: (-person.quality.answers, person.username))
+    return CampaignReport(list(work.values()), kept.statistics, people, kept.made_at, kept.current)

@@ -159,14 +159,52 @@ class DuelSerializer(serializers.Serializer[Any]):
     share = EstimateSerializer(help_text="Of `first`; a tie is half a win, and every item weighs the same.")
 
 
-class ReportSerializer(serializers.Serializer[Any]):
-    progress = ProgressSerializer()
-    people = ContributionSerializer(many=True)
+class PlaceSerializer(serializers.Serializer[Any]):
+    source = serializers.CharField()  # type: ignore[assignment]
+    strength = EstimateSerializer(help_text="In logits; the average is 0.")
+    comparisons = serializers.IntegerField()
+
+
+class LeaderboardSerializer(serializers.Serializer[Any]):
+    places = PlaceSerializer(many=True)
+    joined = serializers.BooleanField(help_text="All sources were compared, at least through others.")
+    decided = serializers.BooleanField(help_text="And each beat all others like that; else a weak prior holds them.")
+
+
+class QualitySerializer(serializers.Serializer[Any]):
+    answers = serializers.IntegerField()
+    cannot_tell = serializers.IntegerField()
+    shared = serializers.IntegerField(help_text="Answers to items that others ranked, too.")
+    reliability = EstimateSerializer(help_text="Share of answers that are meant; half is guessing.")
+    bias = EstimateSerializer(help_text="Pull towards what is shown first, in logits.")
+    threshold = EstimateSerializer(help_text="The smallest difference that is noticed, in logits.")
+    agreement = EstimateSerializer(help_text="How often somebody else said the same of two completions.")
+    weight = serializers.FloatField(help_text="Of an answer, where a run weighs people by their reliability.")
+    finding = serializers.ChoiceField(choices=["", "reversed", "random", "unsure", "first", "last"], allow_blank=True)
+
+
+class PersonReportSerializer(serializers.Serializer[Any]):
+    username = serializers.CharField()
+    labeler = serializers.CharField(help_text="Pseudonym, as in exports.")
+    quality = QualitySerializer()
+
+
+class StatisticsSerializer(serializers.Serializer[Any]):
     agreement = EstimateSerializer()
     alpha = EstimateSerializer()
     rankings = serializers.IntegerField(help_text="Rankings that agreement was computed from.")
     partial = serializers.BooleanField(help_text="There are more rankings than that.")  # type: ignore[assignment]
     duels = DuelSerializer(many=True, help_text="Sources of completions that people ranked against each other.")
+    leaderboard = LeaderboardSerializer()
+
+
+class ReportSerializer(serializers.Serializer[Any]):
+    progress = ProgressSerializer()
+    people = ContributionSerializer(many=True)
+    statistics = StatisticsSerializer(allow_null=True, help_text="None where a worker has yet to compute them.")
+    qualities = PersonReportSerializer(many=True)
+    made_at = serializers.DateTimeField(allow_null=True, help_text="When the statistics were computed.")
+    current = serializers.BooleanField(help_text="No answer came or went since; else a worker was asked for new ones.")
 
 
 class ErrorSerializer(serializers.Serializer[Any]):

@@ -99,7 +99,7 @@ def campaign_live(request: AuthenticatedRequest, campaign: Campaign) -> HttpResp
 @campaign_role(*REPORT_ROLES)
 @require_safe
 def campaign_report(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    """Whose answers are preferred, how far people agree. A page of its own: it reads many rankings."""
+    """Whose answers are preferred, how far people agree, how well each answers."""
     context = campaign_context(request, campaign, "report") | {"report": reports.campaign_report(campaign)}
     return render(request, "labeling/campaign_report.html", context)
 

@@ -6,6 +6,7 @@ from django import template
 from django.utils.safestring import SafeString
 
 from labeling import rendering
+from rewardmodel.stats.estimates import Estimate
 
 register = template.Library()
 ROLE_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
@@ -42,6 +43,25 @@ def percent(part: int, whole: int) -> int:
 @register.filter
 def as_percent(share: float) -> str:
     return f"{100 * share:.1f}"
+
+
+@register.filter
+def signed(value: float) -> str:
+    """A logit: +0.31, −1.20."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+@register.inclusion_tag("labeling/_interval.html")
+def interval(estimate: Estimate, low: float, high: float, mark: float) -> dict[str, float]:
+    """A dot with its 95 % bar on a scale from `low` to `high`, beside a line at `mark`; in percent of the width."""
+
+    def place(value: float | None) -> float:
+        share = ((value or 0) - low) / (high - low) if high > low else 0.5
+        return round(3 + 94 * min(max(share, 0), 1), 2)
+
+    bounds = estimate.low if estimate.low is not None else estimate.value
+    upper = estimate.high if estimate.high is not None else estimate.value
+    return {"low": place(bounds), "at": place(estimate.value), "high": place(upper), "mark": place(mark)}
 
 
 @register.filter

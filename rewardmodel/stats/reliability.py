@@ -57,6 +57,11 @@ class Reliabilities:
     """Deviation of the gaps between two items, in logits."""
 
     @property
+    def tied(self) -> bool:
+        """Whether anybody tied anything; else there are no thresholds to speak of."""
+        return bool((self.tie > NEVER).any())
+
+    @property
     def reliability(self) -> Floats:
         """The share of answers that are meant."""
         return np.asarray(expit(self.logits))

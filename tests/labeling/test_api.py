@@ -81,7 +81,7 @@ def test_a_campaign_from_draft_to_export(researcher: User):
     assert sorted(mus) == [0.5, 1.0, 1.0]
     report = client.get(f"/api/{url}/report").json()
     assert report["people"][0]["username"] == "carla"
-    assert report["agreement"]["reason"].startswith("undefined because")
+    assert report["statistics"]["agreement"]["reason"].startswith("undefined because")
     changed = client.patch(f"/api/{url}", {"guidelines": "Be kind."}, content_type="application/json").json()
     assert changed["guidelines_version"] == 2
     assert changed["progress"]["total"] == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from accounts.models import User
-from labeling.duels import duels, outcomes
+from labeling.answers import read_answers, sources_of
+from labeling.duels import Duel, Leaderboard, duels_of, leaderboard_of, outcomes
 from labeling.importing import import_rows
 from labeling.models import Campaign
 from tests.conftest import client_for
@@ -14,11 +16,22 @@ from tests.labeling.conftest import claim, submit
 ORDERS = {"new": [[0], [1]], "old": [[1], [0]], "tie": [[0, 1]]}
 
 
+def duels(campaign: Campaign) -> list[Duel]:
+    answers = read_answers(campaign)
+    return duels_of(answers, sources_of(answers.items))
+
+
+def leaderboard(campaign: Campaign) -> Leaderboard:
+    answers = read_answers(campaign)
+    return leaderboard_of(answers, sources_of(answers.items))
+
+
 def compare(campaign: Campaign, *answers: tuple[User, str]) -> None:
     """One item per answer, of an old and a new model."""
     models = [{"text": "New.", "source": "new"}, {"text": "Old.", "source": "old"}]
-    for number, (user, winner) in enumerate(answers):
-        import_rows(campaign, [{"prompt": f"Question {number}?", "completions": models}], name="fixture")
+    for user, winner in answers:
+        prompt = f"Question {campaign.items.count()}?"
+        import_rows(campaign, [{"prompt": prompt, "completions": models}], name="fixture")
         campaign.refresh_from_db()
         submit(user, claim(user, campaign), ORDERS[winner])
 
@@ -70,6 +83,68 @@ def test_the_report_tells_who_wins_on_its_page_and_by_api(campaign: Campaign, an
     compare(campaign, (anna, "new"), (anna, "new"), (anna, "old"))
     text = client.get(page).text
     assert "Whose answers people prefer" in text and "66.7 %" in text and "Not decided yet" in text
-    (duel,) = client.get(f"/api/campaigns/{campaign.public_id}/report").json()["duels"]
+    (duel,) = client.get(f"/api/campaigns/{campaign.public_id}/report").json()["statistics"]["duels"]
     assert (duel["first"], duel["second"], duel["wins"], duel["losses"]) == ("new", "old", 2, 1)
     assert client_for(anna).get(page).status_code == 404  # those who compare blindly are not told
+
+
+def ranked(campaign: Campaign, user: User, *orders: str, sources: str = "abc") -> None:
+    """One item per order, such as "b>a=c", of completions by these sources."""
+    campaign.protocol = "ranking"
+    campaign.save(update_fields=["protocol"])
+    completions = [{"text": f"By {source}.", "source": source} for source in sources]
+    for order in orders:
+        prompt = f"Question {campaign.items.count()}?"
+        import_rows(campaign, [{"prompt": prompt, "completions": completions}], name="fixture")
+        tiers = [[sources.index(source) for source in tier.split("=")] for tier in order.split(">")]
+        submit(user, claim(user, campaign), tiers)
+    campaign.refresh_from_db()
+
+
+def test_a_leaderboard_explains_all_duels_by_one_strength_each(campaign: Campaign, anna: User) -> None:
+    ranked(campaign, anna, *["b>a>c"] * 6, *["a>b>c"] * 3, *["c>a>b"] * 2, "a=b>c")
+    board = leaderboard(campaign)
+    assert [place.source for place in board.places] == ["b", "a", "c"]
+    assert (board.joined, board.decided) == (True, True)
+    assert sum(place.strength.value or 0 for place in board.places) == pytest.approx(0)
+    for place in board.places:
+        assert place.comparisons == 24
+        assert place.strength.low is not None and place.strength.high is not None and place.strength.value is not None
+        assert place.strength.low < place.strength.value < place.strength.high
+    strengths = {place.source: place.strength.value or 0 for place in board.places}
+    # At the maximum, each source won as often as its strength says: a won 3 + 6 + 2 + 1/2 + 1 + 2 of its 24.
+    expected = sum(12 / (1 + np.exp(strengths[other] - strengths["a"])) for other in "bc")
+    assert expected == pytest.approx(3 + 2 + 0.5 + 6 + 3 + 1)
+
+
+def test_intervals_shrink_with_items_and_not_with_more_answers_to_the_same(campaign: Campaign, anna: User) -> None:
+    def width() -> float:
+        strength = leaderboard(campaign).places[0].strength
+        return (strength.high or 0) - (strength.low or 0)
+
+    compare(campaign, *[(anna, winner) for winner in ["new", "new", "old"] * 5])
+    few = width()
+    for number in range(3):  # the same answers again, by others
+        for ranking in campaign.rankings.filter(user=anna):
+            ranking.pk, ranking.public_id, ranking.slot, ranking.lease = None, f"{number}-{ranking.pk}", None, None
+            ranking.save(force_insert=True)
+    assert width() == pytest.approx(few, rel=0.05)
+    compare(campaign, *[(anna, winner) for winner in ["new", "new", "old"] * 15])
+    assert width() < 0.8 * few
+
+
+def test_a_leaderboard_says_what_it_cannot_know(campaign: Campaign, anna: User) -> None:
+    assert leaderboard(campaign).places == []
+    ranked(campaign, anna, "a>b", sources="ab")
+    assert (leaderboard(campaign).joined, leaderboard(campaign).decided) == (True, False)
+    ranked(campaign, anna, "c>d", "d>c", sources="cd")
+    assert leaderboard(campaign).joined is False
+
+
+def test_the_leaderboard_is_a_picture_and_a_table(campaign: Campaign, anna: User, reviewer: User) -> None:
+    compare(campaign, (anna, "new"), (anna, "new"), (anna, "old"))
+    client = client_for(reviewer)
+    text = client.get(f"/campaigns/{campaign.public_id}/report").text
+    assert "Leaderboard" in text and text.count('<svg class="interval"') == 2 and "+0.35" in text and "−0.35" in text
+    board = client.get(f"/api/campaigns/{campaign.public_id}/report").json()["statistics"]["leaderboard"]
+    assert [place["source"] for place in board["places"]] == ["new", "old"]

@@ -7,12 +7,22 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from labeling import reports
+from labeling import answers, statistics
 from labeling.access import get_lease
+from labeling.annotation import undo_last
+from labeling.answers import read_answers
 from labeling.assignment import skip
-from labeling.models import Campaign
+from labeling.models import Campaign, CampaignStatistics
 from labeling.reports import campaign_report, contribution_rows
-from tests.labeling.conftest import add_items, claim, submit
+from labeling.statistics import Statistics, kept_statistics, refresh_wanted
+from tests.conftest import client_for
+from tests.labeling.conftest import NOW, add_items, claim, submit
+
+
+def statistics_of(campaign: Campaign) -> Statistics:
+    found = kept_statistics(campaign).statistics
+    assert found is not None
+    return found
 
 
 def test_everybody_has_counts_and_a_median_time(campaign: Campaign, anna: User, ben: User, manager: User):
@@ -33,23 +43,24 @@ def test_agreement_of_two_people_is_counted_by_pairs(campaign: Campaign, anna: U
     campaign.overlap = 2
     campaign.save(update_fields=["overlap"])
     items = add_items(campaign, 4)
-    for person, answers in ((anna, "wwwl"), (ben, "wwlt")):
-        by_item = dict(zip([item.public_id for item in items], answers, strict=True))
+    for person, given in ((anna, "wwwl"), (ben, "wwlt")):
+        by_item = dict(zip([item.public_id for item in items], given, strict=True))
         for _ in items:
             task = claim(person, campaign)
             tiers = {"w": [[0], [1]], "l": [[1], [0]], "t": [[0, 1]]}[by_item[task.item]]
             submit(person, task, tiers)
-    report = campaign_report(campaign)
+    assert len(campaign_report(campaign).people) == 2
+    report = statistics_of(campaign)
     assert report.agreement.value == pytest.approx(0.5)
     assert report.agreement.low is not None and report.agreement.low <= 0.5
     assert report.alpha.value is not None and 0 < report.alpha.value < 0.5
-    assert (report.rankings, report.partial, len(report.people)) == (8, False, 2)
+    assert (report.rankings, report.partial) == (8, False)
 
 
 def test_agreement_without_overlap_says_why_there_is_none(campaign: Campaign, anna: User):
     add_items(campaign, 2)
     submit(anna, claim(anna, campaign))
-    report = campaign_report(campaign)
+    report = statistics_of(campaign)
     assert report.agreement.value is None
     assert "two people" in report.agreement.reason
     assert report.rankings == 0
@@ -58,12 +69,57 @@ def test_agreement_without_overlap_says_why_there_is_none(campaign: Campaign, an
 def test_agreement_reads_a_bounded_number_of_rankings_and_says_so(
     campaign: Campaign, anna: User, ben: User, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reports, "MAX_RANKINGS", 4)
+    monkeypatch.setattr(answers, "MAX_ANSWERS", 4)
     campaign.overlap = 2
     campaign.save(update_fields=["overlap"])
     add_items(campaign, 3)
     for person in (anna, ben):
         for _ in range(3):
             submit(person, claim(person, campaign))
-    report = campaign_report(campaign)
-    assert (report.rankings, report.partial) == (4, True)
+    report = statistics_of(campaign)
+    assert (len(read_answers(campaign).items), report.partial) == (4, True)
+    monkeypatch.setattr(answers, "MAX_PAIRS", 2)
+    assert len(read_answers(campaign).items) == 2
+
+
+def test_statistics_are_kept_until_an_answer_comes_or_goes(campaign: Campaign, anna: User, ben: User):
+    campaign.overlap = 2
+    campaign.save(update_fields=["overlap"])
+    add_items(campaign, 2)
+    for person in (anna, ben):
+        submit(person, claim(person, campaign))
+    first = kept_statistics(campaign)
+    again = kept_statistics(campaign)
+    assert (again.made_at, again.statistics) == (first.made_at, first.statistics)
+    submit(anna, claim(anna, campaign))
+    newer = kept_statistics(campaign)
+    assert newer.made_at != first.made_at
+    undo_last(anna, campaign, now=NOW)
+    assert kept_statistics(campaign).made_at != newer.made_at
+
+
+def test_many_answers_wait_for_a_worker_and_the_page_shows_what_there_was(
+    campaign: Campaign, anna: User, reviewer: User, monkeypatch: pytest.MonkeyPatch
+):
+    add_items(campaign, 3)
+    submit(anna, claim(anna, campaign))
+    monkeypatch.setattr(statistics, "AT_ONCE", 0)
+    client, page = client_for(reviewer), f"/campaigns/{campaign.public_id}/report"
+    assert "The numbers are being computed" in client.get(page).text
+    assert client.get(f"/api{page}").json()["statistics"] is None
+    assert (refresh_wanted(), refresh_wanted()) == (1, 0)
+    text = client.get(page).text
+    assert "being computed" not in text and "every 3s" not in text and "As of" in text
+    submit(anna, claim(anna, campaign))
+    text = client.get(page).text
+    assert "There are newer answers" in text and "every 3s" in text
+    assert refresh_wanted() == 1
+    assert kept_statistics(campaign).current
+
+
+def test_statistics_of_other_code_are_made_again(campaign: Campaign, anna: User):
+    add_items(campaign, 1)
+    submit(anna, claim(anna, campaign))
+    kept_statistics(campaign)
+    CampaignStatistics.objects.update(payload={"agreement": {"of": "another version"}})
+    assert kept_statistics(campaign).statistics is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -20,11 +21,13 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import ConnectorException
 
+from labeling.statistics import refresh_wanted
 from training import queue
 
 logger = logging.getLogger(__name__)
 
 UPKEEP_EVERY = 10.0  # seconds
+REPORTS_EVERY = 2.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.OperationalError, OSError)
@@ -48,7 +51,8 @@ class Command(BaseCommand):
 async def work(concurrency: int) -> None:
     """Work until SIGTERM or SIGINT; then engines save and stop, and their runs go back to the queue."""
     tasks = [asyncio.create_task(lane(f"lane {number + 1}")) for number in range(concurrency)]
-    tasks.append(asyncio.create_task(upkeep()))
+    tasks.append(asyncio.create_task(now_and_then(queue.look_after_runs, UPKEEP_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(refresh_wanted, REPORTS_EVERY)))
 
     def shut_down() -> None:
         logger.info("Shutting down: engines save their state, runs go back to the queue.")
@@ -81,16 +85,16 @@ async def lane(name: str) -> None:
         delay = min(2 * delay, LAST_DELAY)
 
 
-async def upkeep() -> None:
-    """Find runs whose worker died, here or elsewhere."""
+async def now_and_then(duty: Callable[[], object], every: float) -> None:
+    """Find runs whose worker died, here or elsewhere; compute the reports that somebody looks at."""
     while True:
         try:
-            await database_sync_to_async(queue.look_after_runs, thread_sensitive=False)()
+            await database_sync_to_async(duty, thread_sensitive=False)()
         except AWAY as error:
-            logger.warning("The upkeep waits for the database (%s).", type(error).__name__)
+            logger.warning("%s waits for the database (%s).", duty.__name__, type(error).__name__)
         except Exception:
-            logger.exception("The upkeep failed.")
-        await asyncio.sleep(UPKEEP_EVERY)
+            logger.exception("%s failed.", duty.__name__)
+        await asyncio.sleep(every)
 
 
 async def _fetch_and_work(name: str) -> None:
