@@ -54,7 +54,7 @@ class Fit:
                 plackett_luce_choices(label.tiers)  # a tie that is too large is said now, not in mid-training
         self.model, self.train, self.held_out, self.config = model, train, held_out, config
         # Found out here, with the weights of the start, so that a resumed fit decides alike.
-        model.shares_beginnings(max(e.longest for e in (*train, *held_out)))
+        model.reader.shares_beginnings(max(e.longest for e in (*train, *held_out)))
         self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluate_every = max(1, self.steps_per_epoch // config.evaluations_per_epoch)
@@ -62,7 +62,7 @@ class Fit:
         self.best: dict[str, Any] = {}
         self._stale = 0  # evaluations since the best one
         self.likelihood = Likelihood(config).to(model.device)
-        self._learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._learning = model.learning()
         self._learning |= {f"likelihood.{name}": p for name, p in self.likelihood.named_parameters()}
         self._optimizer = self._make_optimizer()
 

@@ -17,6 +17,7 @@ from rewardmodel.fit import Fit, FitError
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel
 from rewardmodel.packing import make_tree, split_group
+from rewardmodel.reading import Reader
 
 from .worlds import planted_rows
 
@@ -163,7 +164,7 @@ def test_packed_training_has_the_loss_and_the_gradients_of_plain_training(
     rows = planted_rows(30, 4, seed=4)
     fits = [make_fit(llama, rows, replace(CONFIG, centering=0.5), rank) for _ in range(2)]
     losses = [fits[0]._backward(fits[0].train)]
-    monkeypatch.setattr(RewardModel, "shares_beginnings", lambda model, longest: False)
+    monkeypatch.setattr(Reader, "shares_beginnings", lambda reader, longest: False)
     losses.append(fits[1]._backward(fits[1].train))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     for name, packed in fits[0]._learning.items():

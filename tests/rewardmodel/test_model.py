@@ -12,15 +12,15 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewardmodel.head import pool
 from rewardmodel.model import (
     HEAD,
     RewardHead,
     RewardModel,
     RewardModelError,
     load_head,
-    pool,
-    similar_lengths,
 )
+from rewardmodel.reading import similar_lengths
 from rewardmodel.tokens import pad_id
 
 from .conftest import save_llama

@@ -120,7 +120,7 @@ def random_groups(longest: int) -> list[list[list[int]]]:
 def test_scores_and_gradients_are_those_of_reading_alone(name: str, longest: int, shares: bool, tmp_path: Path) -> None:
     """Whether a model can share beginnings is found out by trying; where it cannot, it reads alone."""
     model = RewardModel.create(tiny(name, tmp_path), lora_rank=0, dtype=torch.float32)
-    assert model.shares_beginnings(longest) == shares
+    assert model.reader.shares_beginnings(longest) == shares
     groups = random_groups(longest)
     together = torch.cat(model.group_scores(groups))
     alone = torch.cat([model.raw_scores([sequence]) for group in groups for sequence in group])
@@ -136,7 +136,7 @@ def test_scores_and_gradients_are_those_of_reading_alone(name: str, longest: int
 
 def test_an_encoder_reads_alone(bert: Path) -> None:
     model = RewardModel.create(str(bert))
-    assert not model.shares_beginnings(8)
+    assert not model.reader.shares_beginnings(8)
     groups = random_groups(40)
     alone = [model.raw_scores([sequence]).item() for group in groups for sequence in group]
     assert torch.cat(model.group_scores(groups)).tolist() == pytest.approx(alone, abs=1e-5)
@@ -146,7 +146,7 @@ def test_trying_to_share_disturbs_neither_dropout_nor_random_numbers(llama: Path
     model = RewardModel.create(str(llama), lora_dropout=0.5)
     model.train_dropout(True)
     state = torch.get_rng_state()
-    assert model.shares_beginnings(100)
+    assert model.reader.shares_beginnings(100)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(m.training for name, m in model.model.named_modules() if "lora_dropout" in name)
 
