@@ -7,8 +7,10 @@ of different prompts are different things, so few people ever judge the same two
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from random import Random
 
 import numpy as np
 
@@ -107,9 +109,16 @@ def _judgements(answers: Answers) -> Judgements:
     number = {item: place for place, item in enumerate(dict.fromkeys(answers.items))}
     rows = list(zip(answers.items, answers.tiers, answers.shown, strict=True))
     rankings = [[numbered(item, tier) for tier in tiers] for item, tiers, _ in rows]
-    # Answers from before anybody kept the order on the screen: any order will do, as it tells nothing.
-    shown = [numbered(item, shown or sorted(chain.from_iterable(tiers))) for item, tiers, shown in rows]
+    # Where nobody kept the order on the screen, a drawn one tells nothing; one in a fixed order would look like a pull.
+    drawn = Random(0)
+    shown = [numbered(item, shown or _shuffled(drawn, chain.from_iterable(tiers))) for item, tiers, shown in rows]
     return judgements_of(rankings, shown)
+
+
+def _shuffled(random: Random, indices: Iterable[int]) -> list[int]:
+    order = sorted(indices)
+    random.shuffle(order)
+    return order
 
 
 def _agreement(answers: Answers, rows: Judgements) -> dict[int, Estimate]:

@@ -12,9 +12,9 @@ from datetime import datetime
 from django.db import connection
 
 from accounts.models import User
-from labeling.models import Campaign
+from labeling.models import Campaign, Contribution
 from labeling.quality import Quality
-from labeling.statistics import Statistics, kept_statistics
+from labeling.statistics import Statistics, kept_statistics, refresh
 
 LATEST = 100  # answers of a person that their times are taken from
 
@@ -80,6 +80,15 @@ def contribution_rows(campaign: Campaign) -> list[ContributionRow]:
     with connection.cursor() as cursor:
         rows = cursor.execute(PEOPLE, {"campaign": campaign.pk, "latest": LATEST}).fetchall()
     return [ContributionRow(*row) for row in rows]
+
+
+def labeler_weights(campaign: Campaign) -> dict[str, float]:
+    """What an answer is worth by its labeler's reliability, as of now. Those of whom nothing is known are not in it."""
+    kept = kept_statistics(campaign)
+    statistics = kept.statistics if kept.current else refresh(campaign).statistics
+    judged = [one for one in statistics.qualities if one.reliability.value is not None] if statistics else []
+    labelers = dict(Contribution.objects.filter(campaign=campaign).values_list("user_id", "labeler"))
+    return {labelers[one.person]: one.weight for one in judged if one.person in labelers}
 
 
 def campaign_report(campaign: Campaign) -> CampaignReport:

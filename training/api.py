@@ -185,7 +185,12 @@ def _inputs(user: User, values: dict[str, Any], settings: dict[str, Any]) -> Inp
         base=get_artifact(user, values["base"]) if "base" in values else None,
         reward=get_artifact(user, values["reward"]) if "reward" in values else None,
         versus=versus,
-        filters=SnapshotFilters(origin=data.get("origin", ""), labelers=tuple(data.get("labelers", ()))),
+        filters=SnapshotFilters(
+            origin=data.get("origin", ""),
+            labelers=tuple(data.get("labelers", ())),
+            without=tuple(data.get("without", ())),
+            weigh=data.get("weigh", False),
+        ),
         prompts=PromptOptions(limit=data.get("limit", 0), eval_fraction=data.get("eval_fraction", held_out)),
     )
 

@@ -77,8 +77,10 @@ class RunForm(forms.Form):
         return [self[name] for name in self.fields if name not in shown]
 
     @property
-    def advanced_has_errors(self) -> bool:
-        return any(field.errors for field in self.advanced)
+    def advanced_open(self) -> bool:
+        """Unfolded at once: something is wrong in there, or a link has filled something in."""
+        filled = self.initial.get("data_without") or self.initial.get("data_weigh")
+        return bool(filled) or any(field.errors for field in self.advanced)
 
     def inputs(self) -> Inputs:
         """What the run works with, after validation."""
@@ -89,7 +91,11 @@ class RunForm(forms.Form):
             base=data["base"],
             reward=data.get("reward"),
             versus=None if versus in ("", "base") else self.models.get(public_id=versus),
-            filters=SnapshotFilters(origin=data.get("data_origin", "")),
+            filters=SnapshotFilters(
+                origin=data.get("data_origin", ""),
+                without=tuple(data.get("data_without", "").replace(",", " ").split()),
+                weigh=data.get("data_weigh", False),
+            ),
             prompts=PromptOptions(
                 limit=data.get("data_limit") or 0, eval_fraction=data.get("data_eval_fraction") or 0.0
             ),
@@ -137,6 +143,19 @@ class RunForm(forms.Form):
                 required=False,
                 choices=[("", "All accepted ones"), *((value, f"By origin: {name}") for value, name in _origins())],
                 help_text="Which of the campaign's rankings are frozen for this run.",
+            )
+            self.fields["data_without"] = forms.CharField(
+                label="Leave out",
+                required=False,
+                max_length=2000,
+                help_text="Pseudonyms of people whose rankings are not taken, separated by spaces.",
+            )
+        if self.kind == TrainingRun.Kind.REWARD:
+            self.fields["data_weigh"] = forms.BooleanField(
+                label="Weigh annotators by their reliability",
+                required=False,
+                help_text="Rankings count by the share of their annotator's answers that are no guesses, as the "
+                "campaign's report shows it. Needs answers of several people to the same items.",
             )
 
 
@@ -219,6 +238,8 @@ def prefilled(kind: str, user: User, query: dict[str, str]) -> dict[str, Any]:
         "campaign": campaign or campaigns_to_train_on(user).first(),
         "base": base,
         "reward": reward,
+        "data_without": query.get("without", "").replace("\x00", "")[:2000],
+        "data_weigh": query.get("weigh") == "on",
     }
     if kind == TrainingRun.Kind.SAMPLING and base and base.kind == ModelArtifact.Kind.POLICY:
         before = base.parent

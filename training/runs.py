@@ -113,9 +113,14 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
     if kind == Kind.SAMPLING:
         settings["versus"] = _versus(inputs, settings.get("versus", ""))
     try:
-        return parse_config(kind, settings)
+        config = parse_config(kind, settings)
     except ConfigError as error:
         raise RunNotPossible(str(error)) from error
+    if inputs.filters.weigh and getattr(config, "reliability", False):
+        raise RunNotPossible(
+            "Choose one of the two: weigh annotators by the reliability that the report shows, or learn it in training."
+        )
+    return config
 
 
 def stop_run(run: TrainingRun) -> bool:

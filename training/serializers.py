@@ -59,6 +59,8 @@ class DataSerializer(serializers.Serializer):
 
     origin = serializers.ChoiceField(choices=Ranking.Origin.choices, required=False, allow_blank=True)
     labelers = serializers.ListField(child=serializers.CharField(max_length=120), required=False)
+    without = serializers.ListField(child=serializers.CharField(max_length=120), required=False)
+    weigh = serializers.BooleanField(required=False, help_text="Weigh rankings by their labeler's reliability.")
     limit = serializers.IntegerField(min_value=0, required=False)
     eval_fraction = serializers.FloatField(min_value=0, max_value=0.9, required=False)
 

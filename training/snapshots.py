@@ -23,6 +23,8 @@ from django.db.models.functions import Cast
 
 from accounts.models import User
 from labeling.models import Campaign, Completion, Ranking
+from labeling.quality import UNKNOWN_WEIGHT
+from labeling.reports import labeler_weights
 from training.models import DatasetSnapshot
 
 CHUNK = 2000
@@ -44,6 +46,10 @@ class SnapshotFilters:
     """`person` or `imported`."""
     labelers: tuple[str, ...] = ()
     """Pseudonyms of the people whose rankings are taken."""
+    without: tuple[str, ...] = ()
+    """Pseudonyms of the people whose rankings are left out."""
+    weigh: bool = False
+    """Give each ranking the weight that its labeler's reliability deserves, instead of 1."""
 
     def __post_init__(self) -> None:
         if self.origin and self.origin not in Ranking.Origin.values:
@@ -53,13 +59,14 @@ class SnapshotFilters:
 def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = None) -> DatasetSnapshot:
     """Write the snapshot file. Its row is returned unsaved, to be stored with the run. Raises NothingToFreeze."""
     filters = filters or SnapshotFilters()
+    weights = _weights(campaign) if filters.weigh else None
     counts = Counts()
     folder = Path(settings.SNAPSHOTS_DIR)
     digest = hashlib.sha256()
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".freezing-")  # readable by the owner only
     try:
         with os.fdopen(descriptor, "wb") as file:
-            for line in _lines(campaign, filters, counts):
+            for line in _lines(campaign, filters, weights, counts):
                 digest.update(line)
                 file.write(line)
             file.flush()
@@ -81,13 +88,28 @@ def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = No
     )
 
 
-def _lines(campaign: Campaign, filters: SnapshotFilters, counts: Counts) -> Iterator[bytes]:
+def _weights(campaign: Campaign) -> dict[str, float]:
+    """What an answer of each labeler is worth; not in it is who has not been judged. Raises NothingToFreeze."""
+    weights = labeler_weights(campaign)
+    if not weights:
+        raise NothingToFreeze(
+            "Nobody's reliability is known: people are judged by items that at least two others answered, too. "
+            "Ask for more answers per item, or train without weights."
+        )
+    return weights
+
+
+def _lines(
+    campaign: Campaign, filters: SnapshotFilters, weights: dict[str, float] | None, counts: Counts
+) -> Iterator[bytes]:
     """Rows of `data/rankings.jsonl`, in the order in which the items came in and were ranked."""
     rankings = Ranking.objects.ranked().filter(campaign=campaign)  # who cannot tell teaches nothing
     if filters.origin:
         rankings = rankings.filter(origin=filters.origin)
     if filters.labelers:
         rankings = rankings.filter(labeler__in=filters.labelers)
+    if filters.without:
+        rankings = rankings.exclude(labeler__in=filters.without)
     as_text = Cast("messages", TextField())
     completions = Completion.objects.filter(item=OuterRef("item")).order_by().values("item")
     joined = completions.values(joined=StringAgg(as_text, delimiter=",", order_by="index"))
@@ -96,7 +118,8 @@ def _lines(campaign: Campaign, filters: SnapshotFilters, counts: Counts) -> Iter
     )
     for item, messages, answers, tiers, labeler in rows.iterator(chunk_size=CHUNK):
         counts.add(item, tiers, labeler)
-        rest = json.dumps({"item": item, "labeler": labeler, "tiers": tiers, "weight": 1.0}, ensure_ascii=False)
+        weight = 1.0 if weights is None else weights.get(labeler, UNKNOWN_WEIGHT)
+        rest = json.dumps({"item": item, "labeler": labeler, "tiers": tiers, "weight": weight}, ensure_ascii=False)
         yield f'{{"messages": {messages}, "completions": [{answers}], {rest[1:]}\n'.encode()
 
 

@@ -12,6 +12,7 @@ from accounts.models import User
 from labeling.models import Campaign
 from tests.conftest import client_for, make_member, make_user
 from tests.security.payloads import PAYLOADS
+from tests.training.conftest import rank
 from training.charts import POINTS, series
 from training.events import progress_line
 from training.models import DatasetSnapshot, ModelArtifact, RunEvent, TrainingRun
@@ -79,6 +80,25 @@ def test_two_clicks_from_a_campaign_to_a_reward_run(client: Client, labeled: Cam
     assert answer.status_code == 302 and answer.url == run.get_absolute_url()
     assert run.name == "Reward model: Support replies" and run.config["epochs"] == 2.0
     assert "Waits for a worker" in text_of(client.get(answer.url))
+
+
+def test_a_link_from_the_report_fills_in_whom_to_leave_out_and_to_weigh(
+    client: Client, labeled: Campaign, base: ModelArtifact
+) -> None:
+    rank(labeled.items.first(), [[1], [0]], labeler="bob")
+    path = f"/runs/new?kind=reward&campaign={labeled.public_id}"
+    assert '<details class="fold">' in text_of(client.get(path))
+    page = client.get(f"{path}&without=ann&weigh=on")
+    assert '<details class="fold" open>' in text_of(page)
+    sent = as_sent(page.context["form"]) | {"campaign": labeled.public_id, "base": base.public_id}
+    assert (sent["data_without"], sent["data_weigh"]) == ("ann", True)
+    refused = client.post(path, sent)
+    assert refused.status_code == 422 and "Nobody&#x27;s reliability is known" in refused.content.decode()
+    assert not TrainingRun.objects.exists()
+    client.post(path, sent | {"data_weigh": ""})
+    run = TrainingRun.objects.get()
+    assert run.snapshot is not None and run.snapshot.counts["rankings"] == 1
+    assert (run.data["filters"]["without"], run.data["filters"]["weigh"]) == (["ann"], False)
 
 
 @pytest.mark.parametrize("kind", ["reward", "ppo", "sampling", "sft"])

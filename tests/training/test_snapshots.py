@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 
 import pytest
 
 from accounts.models import User
 from labeling.importing import import_rows
-from labeling.models import Campaign, Item
-from tests.training.conftest import rank
+from labeling.models import Campaign, Contribution, Item
+from labeling.quality import UNKNOWN_WEIGHT
+from tests.conftest import make_user
+from tests.training.conftest import label, rank
 from training.engine.rundir import read_jsonl
 from training.selection import NoPrompts, PromptOptions, best_completion_rows, prompt_rows
 from training.snapshots import NothingToFreeze, SnapshotFilters, freeze
@@ -127,3 +130,28 @@ def test_the_best_completion_is_the_one_most_people_put_first(labeled: Campaign,
     assert len(rows) == 15
     assert rows[0]["messages"] == first.messages + [{"role": "assistant", "content": "No."}]
     assert rows[1]["messages"][-1]["content"].startswith("I am sorry")
+
+
+def test_people_can_be_left_out(labeled: Campaign, researcher: User) -> None:
+    rank(labeled.items.first(), [[1], [0]], labeler="bob")
+    snapshot = freeze(labeled, by=researcher, filters=SnapshotFilters(without=("ann",)))
+    assert [row["labeler"] for row in rows_of(snapshot)] == ["bob"]
+
+
+def test_rankings_weigh_what_their_annotators_reliability_deserves(campaign: Campaign, researcher: User) -> None:
+    label(campaign, items=150)  # imported answers of "ann", of whom nothing is known
+    with pytest.raises(NothingToFreeze, match="Nobody's reliability is known"):
+        freeze(campaign, by=researcher, filters=SnapshotFilters(weigh=True))
+    draw = random.Random(0)
+    for name in ("careful", "also-careful", "third", "guessing"):
+        person = make_user(name)
+        Contribution.objects.create(campaign=campaign, user=person, labeler=name)
+        for item in campaign.items.all():
+            better = draw.random() < (0.5 if name == "guessing" else 0.9)
+            rank(item, [[0], [1]] if better else [[1], [0]], labeler=name, user=person)
+    rows = rows_of(freeze(campaign, by=researcher, filters=SnapshotFilters(weigh=True)))
+    weights = {row["labeler"]: row["weight"] for row in rows}
+    assert len({(row["labeler"], row["weight"]) for row in rows}) == len(weights) == 5
+    assert weights["guessing"] < 0.4 < 0.6 < weights["careful"] <= 1
+    assert weights["ann"] == UNKNOWN_WEIGHT
+    assert {row["weight"] for row in rows_of(freeze(campaign, by=researcher))} == {1.0}
