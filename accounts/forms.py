@@ -2,12 +2,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.forms import LoginForm
 from django import forms
 from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
 from django.contrib.auth.validators import UnicodeUsernameValidator
 
 from accounts.models import ApiToken, CampaignRole, SiteRole, User
 from labeling.models import Campaign
+
+
+class SignInForm(LoginForm):
+    """allauth's, in our words, with the cursor in the first field."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        login = self.fields["login"]
+        login.label = "Username or email"
+        login.widget.attrs = {"autocomplete": "username", "autofocus": True}
+        self.fields["remember"].label = "Remember me"
 
 
 class InviteForm(forms.Form):

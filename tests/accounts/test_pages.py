@@ -73,7 +73,7 @@ def test_a_newcomer_follows_a_link_from_an_admin_into_the_campaign(
     page: Page, browser: Browser, site: Site, admin: User, campaign: Campaign
 ) -> None:
     page.goto("/people/")
-    page.get_by_label("Login").fill("admin")
+    page.get_by_label("Username or email").fill("admin")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_label("Campaign", exact=False).first.select_option(label=str(campaign))
@@ -98,7 +98,7 @@ def test_a_second_factor_is_set_up_in_the_browser(page: Page, site: Site, outsid
     from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 
     page.goto("/profile/")
-    page.get_by_label("Login").fill("outsider")
+    page.get_by_label("Username or email").fill("outsider")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name="Two-factor sign-in").click()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -76,6 +77,12 @@ def test_web_processes_count_guesses_together(outsider: User) -> None:
     answer = client.post(LOGIN, {"login": "outsider", "password": PASSWORD})
     assert "_auth_user_id" not in client.session
     assert b"Too many failed login attempts" in answer.content
+
+
+def test_the_form_waits_for_a_name_or_an_address(db: None) -> None:
+    page = Client().get("/accounts/login/").content.decode()
+    assert "Username or email" in page
+    assert re.search(r'<input[^>]+name="login"[^>]* autofocus', page)
 
 
 def test_sign_up_is_closed(db: None) -> None:

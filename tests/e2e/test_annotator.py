@@ -324,7 +324,7 @@ def test_signing_in_again_in_another_tab_does_not_cost_an_answer(page: Page, sig
     page.context.clear_cookies()  # signing in changes the CSRF token as well
     other = page.context.new_page()
     other.goto("/accounts/login/")
-    other.get_by_label("Login").fill("annotator")
+    other.get_by_label("Username or email").fill("annotator")
     other.get_by_label("Password").fill(PASSWORD)
     other.get_by_role("button", name="Sign in").click()
     other.wait_for_url("**/campaigns/")

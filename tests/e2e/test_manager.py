@@ -36,7 +36,7 @@ def test_a_manager_creates_imports_invites_opens_and_sees_answers_come_in(
 ) -> None:
     make_user("rosa", "researcher")
     page.goto("/campaigns/")
-    page.get_by_label("Login").fill("rosa")
+    page.get_by_label("Username or email").fill("rosa")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
 
