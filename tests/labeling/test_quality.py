@@ -125,3 +125,12 @@ def test_answers_read_leave_out_imports_what_was_taken_back_and_who_cannot_tell(
     found = read_answers(campaign)
     assert (found.items, found.people, found.tiers) == ([kept.item_id], [anna.pk], [[[0], [1]]])
     assert (found.shown, found.cannot_tell, found.partial) == ([kept.shown_order], Counter({anna.pk: 1}), False)
+
+
+def test_answers_of_somebody_without_a_contribution_are_shown_as_well(campaign: Campaign, admin: User) -> None:
+    item = add_items(campaign, 1)[0]
+    campaign.rankings.create(
+        item=item, user=make_user("guest"), labeler="x", tiers=[[0], [1]], protocol="pair", guidelines_version=1
+    )
+    text = client_for(admin).get(f"/campaigns/{campaign.public_id}/report").text
+    assert "guest" in text and f"Not enough overlapping answers: 0 of {FEWEST}." in text
