@@ -125,7 +125,7 @@ def make_rankings(k: int, prompts: int) -> list[Ranked]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, model_max_length=1 << 30)  # it may read what is left out then
     dialogues = [d for line in DATA.read_text(encoding="utf-8").splitlines() if (d := read_dialogue(json.loads(line)))]
     generator = random.Random(k)
     others = [answer for dialogue in dialogues for answer in dialogue.answers]

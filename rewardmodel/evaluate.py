@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from rewardmodel.data import Encoded
 from rewardmodel.likelihood import Likelihood
-from rewardmodel.model import RewardModel
+from rewardmodel.reading import Groups
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import clustered_share
 from rewardmodel.stats.pairs import preferences_of
+
+LENGTH_ONLY = "eval/accuracy_length_only"
+
+
+class Scorer(Protocol):
+    """A reward model, or an ensemble of them."""
+
+    def group_scores(self, groups: Groups) -> list[Tensor]:
+        """Scores of each group's sequences, in logits."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,13 @@ class Evaluation:
         return values | {f"eval/accuracy{name}": value for name, value in parts.items() if value is not None}
 
 
-def score_items(model: RewardModel, items: Sequence[Encoded]) -> list[Tensor]:
+def score_items(model: Scorer, items: Sequence[Encoded]) -> list[Tensor]:
     """Raw scores of each item's completions, on the CPU."""
     with torch.no_grad():
         return [scores.cpu() for scores in model.group_scores([e.sequences for e in items])]
 
 
-def evaluate(model: RewardModel, items: Sequence[Encoded], likelihood: Likelihood | None = None) -> Evaluation:
+def evaluate(model: Scorer, items: Sequence[Encoded], likelihood: Likelihood | None = None) -> Evaluation:
     """Loss (Plackett-Luce's without a likelihood) and pair accuracy of the model on items, usually held out."""
     scores = score_items(model, items)
     padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True)
@@ -71,6 +81,16 @@ def length_accuracy(train: Sequence[Encoded], held_out: Sequence[Encoded]) -> Es
     longer = pair_accuracy(_lengths(train), train)
     sign = -1.0 if longer.value is not None and longer.value < 0.5 else 1.0
     return pair_accuracy([sign * lengths for lengths in _lengths(held_out)], held_out)
+
+
+def data_metrics(train: Sequence[Encoded], held_out: Sequence[Encoded]) -> dict[str, float]:
+    """What the data alone say: how many prompts there are, and how good a ruler would be."""
+    length = length_accuracy(train, held_out).value
+    return {
+        **({} if length is None else {LENGTH_ONLY: length}),
+        "train_prompts": float(len({e.item.prompt for e in train})),
+        "eval_prompts": float(len({e.item.prompt for e in held_out})),
+    }
 
 
 def _lengths(items: Sequence[Encoded]) -> list[Tensor]:

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from rewardmodel.config import PLACKETT_LUCE, TIE_AWARE, FitConfig
 from rewardmodel.data import DataError, Encoded, epoch_batches
-from rewardmodel.evaluate import evaluate, length_accuracy, score_items
+from rewardmodel.evaluate import data_metrics, evaluate, score_items
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.losses import centering_loss, plackett_luce_choices
 from rewardmodel.model import RewardModel
 
-LENGTH_ONLY = "eval/accuracy_length_only"
+L2_STEP = 1.5
 
 
 class FitError(RuntimeError):
@@ -61,8 +61,11 @@ class Fit:
         self.step = 0
         self.best: dict[str, Any] = {}
         self._stale = 0  # evaluations since the best one
+        self.l2 = config.l2
+        self._losses: list[float] = []  # of the steps since the last evaluation
         self.likelihood = Likelihood(config).to(model.device)
         self._learning = model.learning()
+        self._start = {name: p.detach().clone() for name, p in self._learning.items()} if config.l2 else {}
         self._learning |= {f"likelihood.{name}": p for name, p in self.likelihood.named_parameters()}
         self._optimizer = self._make_optimizer()
 
@@ -93,17 +96,9 @@ class Fit:
             raise FitError("Every completion has the same score, so the reward model learned nothing to normalise.")
         self.model.head.mean.copy_(mean)
         self.model.head.sd.copy_(sd)
-        length = length_accuracy(self.train, self.held_out).value
-        extra = {} if length is None else {LENGTH_ONLY: length}
-        if self.config.loss in TIE_AWARE:
-            extra["tie_threshold"] = float(self.likelihood.threshold)
-        return {
-            **self.best["metrics"],
-            **extra,
-            "best_step": float(self.best["step"]),
-            "train_prompts": float(len({e.item.prompt for e in self.train})),
-            "eval_prompts": float(len({e.item.prompt for e in self.held_out})),
-        }
+        extra = {"tie_threshold": float(self.likelihood.threshold)} if self.config.loss in TIE_AWARE else {}
+        step = {"best_step": float(self.best["step"])}
+        return {**self.best["metrics"], **extra, **step, **data_metrics(self.train, self.held_out)}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from here: tensors and plain values only."""
@@ -114,6 +109,8 @@ class Fit:
             "optimizer": self._optimizer.state_dict(),
             "best": self.best,
             "people": self.likelihood.facts(),
+            "l2": self.l2,
+            "losses": list(self._losses),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,10 +119,16 @@ class Fit:
             self._learning[name].data.copy_(value)
         self._optimizer.load_state_dict(state["optimizer"])
         self.likelihood.load_facts(state["people"])
+        self.l2, self._losses = state["l2"], list(state["losses"])
 
     def _advance(self, batch: Sequence[Encoded]) -> Progress:
         rates = self._set_learning_rates()
         loss = self._backward(batch)
+        self._losses.append(loss)
+        for name, start in self._start.items():
+            parameter = self._learning[name]
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=self.l2)
         torch.nn.utils.clip_grad_norm_(self._learning.values(), self.config.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -161,6 +164,10 @@ class Fit:
     def _evaluate(self) -> dict[str, float]:
         self.likelihood.update()
         metrics = evaluate(self.model, self.held_out, self.likelihood).metrics()
+        if self.config.l2:
+            self.l2 = adapt_l2(self.l2, metrics["eval/loss"], sum(self._losses) / len(self._losses))
+            metrics["l2"] = self.l2
+        self._losses = []
         self._stale += 1
         if not self.best or metrics["eval/loss"] < self.best["metrics"]["eval/loss"]:
             self.best = {"step": self.step, "metrics": metrics, "weights": self._weights()}
@@ -193,3 +200,13 @@ class Fit:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         return factor * self.config.learning_rate
+
+
+def adapt_l2(l2: float, held_out: float, train: float) -> float:
+    """The next weight: up when held-out loss is far above training loss, down when they are close.
+
+    Christiano et al. 2017 hold the ratio between 1.1 and 1.5; they do not say by which steps.
+    """
+    if held_out > 1.5 * train:
+        return l2 * L2_STEP
+    return l2 / L2_STEP if held_out < 1.1 * train else l2

@@ -182,7 +182,11 @@ class RewardModel(nn.Module):
     def learning(self) -> dict[str, nn.Parameter]:
         """What is trained: this model's own adapter (or all weights) and its head."""
         self._activate()
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+        return {
+            name: p
+            for name, p in self.named_parameters()
+            if p.requires_grad and (".lora_" not in name or f".{self.adapter}." in name)
+        }
 
     def sibling(self, number: int, seed: int) -> RewardModel:
         """Another model to train on the same base: an adapter like this one's, and a head of its own."""

@@ -15,12 +15,15 @@ import pytest
 import torch
 import transformers
 
+from rewardmodel.ensemble import Ensemble
 from rewardmodel.model import RewardModel
 from tests.rewardmodel.conftest import save_bert, save_llama
 from tests.rewardmodel.worlds import planted_rows
 from training.engine.__main__ import main
+from training.engine.episodes import Episodes
 from training.engine.models import RoleModel
 from training.engine.reward_sources import AdapterReward
+from training.engine.rollout import Completion
 from training.engine.rundir import RunDir, read_events, write_atomic, write_jsonl
 
 SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "lora_rank": 4, "threads": 1, "checkpoint_every": 3, "device": "cpu"}
@@ -55,7 +58,9 @@ def without_times(run: RunDir) -> list[dict[str, Any]]:
 
 
 def artifact_of(run: RunDir) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.artifact.iterdir()}
+    return {
+        str(path.relative_to(run.artifact)): path.read_bytes() for path in run.artifact.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(("make_base", "rank"), [(save_llama, 4), (save_llama, 0), (save_bert, 4)])
@@ -106,28 +111,37 @@ def test_a_run_can_doubt_people_and_learn_from_ties(tmp_path: Path, base: str, s
     assert all(value > 0.9 for value in people.values())
 
 
-def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str) -> None:
-    """The engine's own roles, fast layers and head on one shared base, against the library's plain path."""
+@pytest.mark.parametrize("options", [{}, {"members": 3, "pessimism": 0.5}])
+def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str, options: dict[str, Any]) -> None:
+    """The engine's own roles, fast layers and heads on one shared base, against the library's plain path."""
     rows = planted_rows(40, 3, 0)
-    run = make_run(tmp_path / "run", rows, base=base, epochs=4)
+    run = make_run(tmp_path / "run", rows, base=base, epochs=4, **options)
     assert main([str(run.path)]) == 0
-    model = RewardModel.load(run.artifact)
+    model = Ensemble.load(run.artifact)
+    assert len(model.members) == options.get("members", 1)
     plain = transformers.AutoModelForCausalLM.from_pretrained(base)
     roles = RoleModel(plain, transformers.AutoTokenizer.from_pretrained(base), base)
     source = AdapterReward(roles, str(run.artifact), base)
-    roles.use("reward")
+    prompts = [[row["messages"][0], {"role": "assistant", "content": ""}] for row in rows]
     talks = [row["messages"] + completion for row in rows for completion in row["completions"]]
-    with torch.no_grad():
-        states = [roles.hidden(torch.tensor([model.encode(talk)]))[0, -1] for talk in talks]
-        scores = source.head(torch.stack(states)).tolist()
+    encode = model.members[0].encode
+    answers = [encode(talk) for talk in talks]
+    beginnings = [encode(prompt)[:-1] for prompt in prompts for _ in range(3)]
+    assert all(ids[: len(start)] == start for ids, start in zip(answers, beginnings, strict=True))
+    completions = [
+        Completion(ids[len(start) :], True, [0.0] * (len(ids) - len(start)))
+        for ids, start in zip(answers, beginnings, strict=True)
+    ]
+    scores = source.score(Episodes(beginnings, completions, roles.device), 7).tolist()
     assert scores == pytest.approx(model.score(talks), abs=1e-5)
     assert max(scores) - min(scores) > 1
 
 
-def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"members": 2, "reliability": True, "l2": 0.1}])
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str, options: dict[str, Any]) -> None:
     rows = planted_rows(80, 3, 1)
-    undisturbed = make_run(tmp_path / "a", rows, base=base, lora_dropout=0.1)
-    stopped = make_run(tmp_path / "b", rows, base=base, lora_dropout=0.1)
+    undisturbed = make_run(tmp_path / "a", rows, base=base, lora_dropout=0.1, **options)
+    stopped = make_run(tmp_path / "b", rows, base=base, lora_dropout=0.1, **options)
     assert main([str(undisturbed.path)]) == 0
     stopped.write_control(stop=True)
     assert main([str(stopped.path)]) == 3
@@ -168,6 +182,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> No
         (planted_rows(9, 3, 0), {"base": ""}, "No base model is given"),
         (planted_rows(9, 3, 0), {"base": "/nowhere/model"}, "The base model /nowhere/model cannot be loaded"),
         (planted_rows(9, 3, 0), {"adapter": "/nowhere/adapter"}, "does not fit the base model"),
+        (planted_rows(9, 3, 0), {"members": 2, "lora_rank": 0}, "set lora_rank above 0"),
+        (planted_rows(9, 3, 0), {"pessimism": 1.0}, "set members to 2 or more"),
         (planted_rows(9, 3, 0), {"loss": "davidson", "label_smoothing": 0.1}, "no meaning with davidson"),
     ],
 )

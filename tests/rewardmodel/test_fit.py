@@ -13,7 +13,7 @@ import torch
 from rewardmodel.config import FitConfig
 from rewardmodel.data import DataError, Encoded, Item, Label, encode_items, group_rows, split_items
 from rewardmodel.evaluate import evaluate, length_accuracy, pair_accuracy, score_items
-from rewardmodel.fit import Fit, FitError
+from rewardmodel.fit import Fit, FitError, adapt_l2
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel
 from rewardmodel.packing import make_tree, split_group
@@ -232,3 +232,21 @@ def test_what_cannot_be_trained_says_why(llama: Path) -> None:
         fit.finish()
     with pytest.raises(ValueError, match="loss must be"):
         FitConfig(loss="hinge")
+
+
+def test_the_weight_of_l2_follows_the_gap_between_losses(llama: Path) -> None:
+    assert adapt_l2(0.1, held_out=1.0, train=1.0) < 0.1
+    assert adapt_l2(0.1, held_out=1.3, train=1.0) == 0.1
+    assert adapt_l2(0.1, held_out=1.7, train=1.0) > 0.1
+    distances = []
+    for l2 in (0.0, 5.0):
+        fit = make_fit(
+            llama, planted_rows(40, 3, seed=3, shuffled=True), replace(CONFIG, epochs=10, l2=l2, patience=99)
+        )
+        start = fit._weights()
+        weights = [p.metrics["l2"] for p in fit.run() if "l2" in p.metrics]
+        assert len(weights) == (20 if l2 else 0)
+        assert not l2 or max(weights) > l2  # noise is learned by heart, so the weight rises
+        now = fit._weights()
+        distances.append(sum(float((now[name] - start[name]).square().sum()) for name in start))
+    assert distances[1] < 0.5 * distances[0]

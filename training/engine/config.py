@@ -110,6 +110,22 @@ class RewardConfig(CommonConfig, LoraConfig):
     warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0, high=1)
     weight_decay: float = setting(0.01, "AdamW weight decay.", low=0)
     max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=0)
+    l2: float = setting(
+        0.0,
+        "Weight, at the start, of half the squared distance from the start weights; it is adapted so that the held-out "
+        "loss stays within 1.1 and 1.5 times the training loss. 0 for none.",
+        low=0,
+    )
+    members: int = setting(
+        1,
+        "Reward models trained on bootstrap samples of the prompts, on one base; the mean of their scores counts.",
+        low=1,
+        high=16,
+        basic=True,
+    )
+    pessimism: float = setting(
+        0.0, "With several members: how many of their deviations are taken off the mean score.", low=0
+    )
     centering: float = setting(0.01, "Weight of the squared mean score of each prompt, which stops drift.", low=0)
     max_length: int = setting(1024, "Longest prompt plus completion in tokens; older turns are cut.", low=8)
     eval_fraction: float = setting(
@@ -118,6 +134,10 @@ class RewardConfig(CommonConfig, LoraConfig):
 
     def __post_init__(self) -> None:
         self.fit()
+        if self.members > 1 and not self.lora_rank:
+            raise ConfigError("Several members share one base, so they need adapters: set lora_rank above 0.")
+        if self.pessimism and self.members < 2:
+            raise ConfigError("pessimism goes by how far members are apart: set members to 2 or more.")
 
     def fit(self) -> FitConfig:
         """The part of the settings that is the library's. Raises ConfigError for those that do not go together."""

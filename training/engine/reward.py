@@ -7,8 +7,9 @@ from typing import cast
 
 from rewardmodel.config import TIE_AWARE
 from rewardmodel.data import DataError, encode_items, group_rows, split_items
-from rewardmodel.evaluate import score_items
-from rewardmodel.fit import LENGTH_ONLY, Fit, FitError
+from rewardmodel.ensemble_fit import EnsembleFit
+from rewardmodel.evaluate import LENGTH_ONLY, score_items
+from rewardmodel.fit import Fit, FitError
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel, RewardModelError
 from rewardmodel.report import held_out_report
@@ -34,14 +35,15 @@ def _run(session: Session, config: RewardConfig) -> None:
     people, evaluated = (sum(len(e.item.labels) for e in part) for part in (fit.train, fit.held_out))
     message = f"{people} rankings to learn from, {evaluated} held out, {fit.total_steps} steps."
     session.stage("train", message, total_steps=fit.total_steps)
+    planned = fit.total_steps
     _, saved = session.resume()
     if saved:
         fit.load_state_dict(saved)
     for progress in fit.run():
         session.metrics(progress.step, progress.metrics)
         session.end_step(progress.step, fit.state_dict)
-    ended = "" if fit.step == fit.total_steps else f"Held-out loss stopped falling after step {fit.best['step']}."
-    session.stage("finish", ended or "Normalising the scores.", total_steps=fit.step)
+    early = "Held-out loss stopped falling. " if fit.step < planned else ""
+    session.stage("finish", f"{early}Normalising the scores.", total_steps=fit.step)
     metrics = fit.finish()  # of the kept evaluation: they belong to the artifact, not behind the last step's point
     if LENGTH_ONLY in metrics:
         session.metrics(fit.step, {LENGTH_ONLY: metrics[LENGTH_ONLY]})
@@ -58,7 +60,7 @@ def _run(session: Session, config: RewardConfig) -> None:
     artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill)
 
 
-def _prepare(session: Session, config: RewardConfig) -> Fit:
+def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:
     items = group_rows(read_rows(session.rundir, "rankings.jsonl"), ties=config.loss in TIE_AWARE)
     train, held_out = split_items(items, config.eval_fraction, config.seed)
     model = RewardModel.create(
@@ -74,4 +76,8 @@ def _prepare(session: Session, config: RewardConfig) -> Fit:
     )
     use_fast_forward(model.model)
     encoded = [encode_items(part, model.encode_together) for part in (train, held_out)]
+    if config.members > 1:
+        return EnsembleFit(
+            model, encoded[0], encoded[1], config.fit(), members=config.members, pessimism=config.pessimism
+        )
     return Fit(model, encoded[0], encoded[1], config.fit())

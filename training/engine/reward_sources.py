@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from rewardmodel.ensemble import member_folders, read_combination
 from rewardmodel.model import RewardModelError, load_head
 
 from .artifacts import read_card
@@ -24,7 +25,10 @@ class RewardSource(Protocol):
 
 
 class AdapterReward:
-    """The reward model as one more role: score = (head(h) - mean) / sd, h the state at the last token."""
+    """The reward model as one more role: score = (head(h) - mean) / sd, h the state at the last token.
+
+    Of an ensemble, every member is a role, and their scores are combined as the ensemble says.
+    """
 
     def __init__(self, roles: RoleModel, folder: str, base: str) -> None:
         path = adapter_folder(folder)
@@ -34,19 +38,24 @@ class AdapterReward:
                 f"The reward model was trained on {trained_on}, the policy's base is {base}: take one base."
             )
         try:
-            self.head = load_head(path).to(roles.device).requires_grad_(False)
+            self.combination = read_combination(path)
+            folders = member_folders(path, self.combination.members)
+            heads = [load_head(part).to(roles.device).requires_grad_(False) for part in folders]
         except RewardModelError as error:
             raise EngineError(str(error)) from error
-        roles.add_saved("reward", path)
-        self.roles = roles
+        self.head, self.roles = heads[0], roles
+        self.members = dict(zip(["reward", *(part.name for part in folders[1:])], heads, strict=True))
+        for role, part in zip(self.members, folders, strict=True):
+            roles.add_saved(role, part)
 
     @torch.no_grad()
     def score(self, episodes: Episodes, micro_batch_size: int) -> Tensor:
-        self.roles.use("reward")
-        scores = torch.zeros(len(episodes), device=self.roles.device)
-        for micro in episodes.micro_batches(micro_batch_size):
-            scores[micro.rows] = self.head(self.roles.hidden(micro.ids).flatten(0, 1)[micro.ends])
-        return scores
+        scores = torch.zeros(len(self.members), len(episodes), device=self.roles.device)
+        for number, (role, head) in enumerate(self.members.items()):
+            self.roles.use(role)
+            for micro in episodes.micro_batches(micro_batch_size):
+                scores[number, micro.rows] = head(self.roles.hidden(micro.ids).flatten(0, 1)[micro.ends])
+        return self.combination(scores)
 
     def linear_head(self) -> nn.Linear:
         """A trainable copy of the head with the normalisation folded in: what a value function starts from."""
