@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from labeling.models import Campaign, CampaignStatistics
 from tests.training.conftest import Worker, fresh, until
 from tests.training.test_supervisor import check_events, engine_pid, files_of, metrics_in, run_now
 from training import queue
@@ -142,3 +143,10 @@ def test_the_whole_loop_of_runs(make_run: MakeRun, start_worker: StartWorker) ->
     item = campaign.items.order_by("id").first()
     assert [one.source for one in item.completions.all()] == [policy.name, policy.parent.name]
     assert fresh(sampling).made_campaign == campaign
+
+
+def test_a_worker_computes_the_reports_that_somebody_looks_at(labeled: Campaign, start_worker: StartWorker) -> None:
+    CampaignStatistics.objects.create(campaign=labeled, wanted=True)
+    start_worker()
+    row = until(lambda: CampaignStatistics.objects.filter(made_at__isnull=False).first(), what="the report")
+    assert (row.wanted, row.answers, row.payload["rankings"]) == (False, 16, 0)
