@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.test import Client
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
     from accounts.models import User
     from labeling.models import Campaign
+
+settings.register_profile("a busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("a busy machine")
 
 PASSWORD = "a long enough password"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
