@@ -3,10 +3,11 @@
 Each member has an adapter and a head of its own and is trained on a bootstrap sample of the prompts, watched on those
 that the sample left out, about 1/e of all (Christiano et al. 2017). With z the normalised scores of the members,
 
-    score = (mean z - pessimism * deviation z - mean) / sd
+    score = (mean z - pessimism * uncertainty - mean) / sd
 
-where the last two bring the score to mean 0 and deviation 1 on the training completions. A saved ensemble is its first
-member's folder with the others in `member_1`, `member_2`, ... and `ensemble.json`; so a single model is one of one.
+where the last two bring the score to mean 0 and deviation 1 on the training completions. The uncertainty is the
+members' deviation; a single model has the one of its `PessimisticHead`, if any. A saved ensemble is its first member's
+folder with the others in `member_1`, `member_2`, ... and `ensemble.json`; so a single model is one of one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rewardmodel.data import Encoded
 from rewardmodel.model import RewardModel, RewardModelError
+from rewardmodel.pessimism import PessimisticHead, UncertainScores
 from rewardmodel.reading import Groups
 from rewardmodel.tokens import Message
 
@@ -35,18 +38,14 @@ class Combination:
     mean: float = 0.0
     sd: float = 1.0
 
-    def __call__(self, scores: Tensor) -> Tensor:
-        """(members, rows), each normalised by its own head, to (rows,)."""
-        return (self.cautious(scores) - self.mean) / self.sd
-
-    def cautious(self, scores: Tensor) -> Tensor:
-        """Before the last normalisation."""
-        return scores.mean(0) - self.pessimism * deviation(scores)
+    def __call__(self, judged: UncertainScores) -> Tensor:
+        """The score: (rows,)."""
+        return (judged.lower(self.pessimism) - self.mean) / self.sd
 
 
-def deviation(scores: Tensor) -> Tensor:
-    """How far members (members, rows) are apart: (rows,)."""
-    return scores.std(0, correction=0)
+def agree_on(scores: Tensor) -> UncertainScores:
+    """Mean and deviation of members' scores (members, rows), each normalised by its own head."""
+    return UncertainScores(scores.mean(0), scores.std(0, correction=0))
 
 
 def read_combination(folder: Path) -> Combination:
@@ -66,10 +65,20 @@ def member_folders(folder: Path, members: int) -> list[Path]:
 
 
 class Ensemble:
-    """Trained members on one base. Make one with `EnsembleFit`, or `load` one."""
+    """Trained members on one base. Make one with `EnsembleFit` or `cautious`, or `load` one."""
 
-    def __init__(self, members: Sequence[RewardModel], combination: Combination) -> None:
-        self.members, self.combination = list(members), combination
+    def __init__(
+        self, members: Sequence[RewardModel], combination: Combination, doubtful: PessimisticHead | None = None
+    ) -> None:
+        """`doubtful` is the head of a single member that knows how uncertain it is."""
+        self.members, self.combination, self._doubtful = list(members), combination, doubtful
+
+    @classmethod
+    def cautious(cls, model: RewardModel, train: Sequence[Encoded], pessimism: float) -> Ensemble:
+        """A single trained model less `pessimism` times what the comparisons leave uncertain of its head."""
+        made = cls([model], Combination(), PessimisticHead.of(model, train))
+        made.normalise(train, pessimism)
+        return made
 
     @classmethod
     def load(cls, folder: Path | str, *, base: str = "", device: torch.device | str = "cpu") -> Ensemble:
@@ -78,37 +87,54 @@ class Ensemble:
         combination = read_combination(folder)
         first = RewardModel.load(folder, base=base, device=device)
         others = member_folders(folder, combination.members)[1:]
-        return cls([first, *(first.load_sibling(n, part) for n, part in enumerate(others, start=1))], combination)
+        members = [first, *(first.load_sibling(n, part) for n, part in enumerate(others, start=1))]
+        single = combination.pessimism and len(members) == 1
+        return cls(members, combination, PessimisticHead.load(folder, first.device) if single else None)
 
     def save(self, folder: Path) -> None:
         """Write the members into an existing folder, the same bytes for the same weights."""
         for member, part in zip(self.members, member_folders(folder, len(self.members)), strict=True):
             part.mkdir(exist_ok=True)
             member.save(part)
+        if self._doubtful:
+            self._doubtful.save(folder)
         text = json.dumps(asdict(self.combination), indent=1, sort_keys=True)
         (folder / ENSEMBLE).write_text(text + "\n", encoding="utf-8")
 
+    def normalise(self, train: Sequence[Encoded], pessimism: float) -> None:
+        """From now on, scores are pessimistic, and have mean 0 and deviation 1 on these items' completions.
+
+        Raises RewardModelError when all completions score alike.
+        """
+        judged = self.judge([e.sequences for e in train])
+        lower = torch.cat([scores.lower(pessimism) for scores in judged]).double()
+        mean, sd = float(lower.mean()), float(lower.std(correction=0))
+        if not sd > 0:
+            raise RewardModelError("Every completion has the same score: the reward models learned nothing.")
+        self.combination = Combination(len(self.members), pessimism, mean, sd)
+
     @torch.no_grad()
-    def member_scores(self, groups: Groups) -> list[Tensor]:
-        """Normalised scores (members, sequences) of each group."""
+    def judge(self, groups: Groups) -> list[UncertainScores]:
+        """Normalised scores of each group's sequences and their uncertainty, before the last normalisation."""
+        if self._doubtful:
+            head = self._doubtful
+            judged = self.members[0].group_scores(groups, lambda states: torch.stack(head.score(states), dim=1))
+            return [UncertainScores(both[:, 0], both[:, 1]) for both in judged]
         of_members = [member.group_scores(groups, member.head) for member in self.members]
-        return [torch.stack(scores) for scores in zip(*of_members, strict=True)]
+        return [agree_on(torch.stack(scores)) for scores in zip(*of_members, strict=True)]
 
     def group_scores(self, groups: Groups) -> list[Tensor]:
         """Scores of each group's sequences, before the last normalisation, in logits like a single model's raw ones."""
         scale = torch.stack([member.head.sd for member in self.members]).mean()
-        return [scale * self.combination.cautious(scores) for scores in self.member_scores(groups)]
+        return [scale * scores.lower(self.combination.pessimism) for scores in self.judge(groups)]
 
     def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
         """Normalised scores of whole conversations."""
-        if not conversations:
-            return []
-        (scores,) = self.member_scores([[self.members[0].encode(messages) for messages in conversations]])
-        return [float(score) for score in self.combination(scores)]
+        return [float(score) for one in self._judge_alone(conversations) for score in self.combination(one)]
 
-    def disagreement(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
-        """How far the members' scores of whole conversations are apart."""
-        if not conversations:
-            return []
-        (scores,) = self.member_scores([[self.members[0].encode(messages) for messages in conversations]])
-        return [float(apart) for apart in deviation(scores)]
+    def uncertainty(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
+        """How far the scores of whole conversations may be off; 0 for a single model without a `PessimisticHead`."""
+        return [float(score) for one in self._judge_alone(conversations) for score in one.uncertainty]
+
+    def _judge_alone(self, conversations: Sequence[Sequence[Message]]) -> list[UncertainScores]:
+        return self.judge([[self.members[0].encode(messages)] for messages in conversations])

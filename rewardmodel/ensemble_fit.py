@@ -13,9 +13,9 @@ from scipy.stats import rankdata
 
 from rewardmodel.config import FitConfig
 from rewardmodel.data import DataError, Encoded
-from rewardmodel.ensemble import Combination, Ensemble, deviation
+from rewardmodel.ensemble import Combination, Ensemble
 from rewardmodel.evaluate import data_metrics, evaluate
-from rewardmodel.fit import Fit, FitError, Progress
+from rewardmodel.fit import Fit, Progress
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.model import RewardModel
 from rewardmodel.tokens import common_beginning
@@ -91,12 +91,7 @@ class EnsembleFit:
         for fit in self.fits:
             fit.finish()
             alone.append(evaluate(fit.model, self.held_out, fit.likelihood).accuracy.value)
-        members = self.model.member_scores([e.sequences for e in self.train])
-        cautious = self.model.combination.cautious(torch.cat(members, dim=1).double())
-        mean, sd = float(cautious.mean()), float(cautious.std(correction=0))
-        if not sd > 0:
-            raise FitError("Every completion has the same score, so the reward models learned nothing to normalise.")
-        self.model.combination = Combination(len(self.fits), self.pessimism, mean, sd)
+        self.model.normalise(self.train, self.pessimism)
         single = [value for value in alone if value is not None]
         return {
             **evaluate(self.model, self.held_out, self.likelihood).metrics(),
@@ -111,7 +106,7 @@ class EnsembleFit:
         real = [e.sequences for e in self.held_out]
         garbled = [[_garble(s, common_beginning(group), generator) for s in group] for group in real]
         known, strange = (
-            torch.cat([deviation(scores) for scores in self.model.member_scores(groups)]).tolist()
+            torch.cat([judged.uncertainty for judged in self.model.judge(groups)]).tolist()
             for groups in (real, garbled)
         )
         auc = area_under_curve(strange, known)

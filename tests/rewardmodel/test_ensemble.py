@@ -12,7 +12,7 @@ import torch
 
 from rewardmodel.config import FitConfig
 from rewardmodel.data import DataError, Encoded, Item, encode_items, group_rows, split_items
-from rewardmodel.ensemble import ENSEMBLE, Combination, Ensemble, deviation
+from rewardmodel.ensemble import ENSEMBLE, Combination, Ensemble, agree_on
 from rewardmodel.ensemble_fit import EnsembleFit, area_under_curve, bootstrap
 from rewardmodel.model import RewardModel, RewardModelError
 
@@ -103,11 +103,11 @@ def test_an_ensemble_learns_and_disagrees_about_what_it_has_not_seen(llama: Path
     generator = random.Random(0)
     strange = [answer("".join(generator.choice("QWERTYUIOP!?#") for _ in range(60))) for _ in range(60)]
     known: list[Talk] = [[*map(dict, e.item.messages), *map(dict, c)] for e in fit.held_out for c in e.item.completions]
-    assert area_under_curve(ensemble.disagreement(strange), ensemble.disagreement(known)) > 0.75
+    assert area_under_curve(ensemble.uncertainty(strange), ensemble.uncertainty(known)) > 0.75
     ensemble.save(tmp_path)
     loaded = Ensemble.load(tmp_path)
     assert loaded.score(talks[:9]) == pytest.approx(ensemble.score(talks[:9]), abs=1e-5)
-    assert loaded.disagreement(talks[:9]) == pytest.approx(ensemble.disagreement(talks[:9]), abs=1e-5)
+    assert loaded.uncertainty(talks[:9]) == pytest.approx(ensemble.uncertainty(talks[:9]), abs=1e-5)
     assert RewardModel.load(tmp_path).score(talks[:9]) == pytest.approx(fit.fits[0].model.score(talks[:9]), abs=1e-5)
 
 
@@ -128,11 +128,28 @@ def test_a_resumed_ensemble_is_bit_for_bit_the_undisturbed_one(llama: Path, stop
 
 
 def test_pessimism_takes_off_where_members_differ() -> None:
-    scores = torch.tensor([[1.0, 2.0, 0.0], [1.0, 0.0, -1.0]])
-    assert deviation(scores).tolist() == [0, 1, 0.5]
-    assert Combination(2)(scores).tolist() == [1, 1, -0.5]
-    assert Combination(2, pessimism=2.0)(scores).tolist() == [1, -1, -1.5]
-    assert Combination(2, pessimism=2.0, mean=1.0, sd=2.0)(scores).tolist() == [0, -1, -1.25]
+    judged = agree_on(torch.tensor([[1.0, 2.0, 0.0], [1.0, 0.0, -1.0]]))
+    assert judged.uncertainty.tolist() == [0, 1, 0.5]
+    assert Combination(2)(judged).tolist() == [1, 1, -0.5]
+    assert Combination(2, pessimism=2.0)(judged).tolist() == [1, -1, -1.5]
+    assert Combination(2, pessimism=2.0, mean=1.0, sd=2.0)(judged).tolist() == [0, -1, -1.25]
+
+
+def test_a_single_cautious_model_lowers_what_is_unlike_all_that_was_compared(llama: Path, tmp_path: Path) -> None:
+    fit = make_fit(llama, members=2).fits[0]
+    list(fit.run())
+    fit.finish()
+    bold, cautious = Ensemble([fit.model], Combination()), Ensemble.cautious(fit.model, fit.train, 2.0)
+    cautious.save(tmp_path)
+    loaded = Ensemble.load(tmp_path)
+    known: list[Talk] = [[*map(dict, e.item.messages), *map(dict, c)] for e in fit.train for c in e.item.completions]
+    strange = [answer("QWERTY" * n) for n in range(1, 9)]
+    assert torch.tensor(cautious.score(known)).mean().item() == pytest.approx(0, abs=1e-4)
+    assert torch.tensor(cautious.score(known)).std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert loaded.score(known[:5]) == pytest.approx(cautious.score(known[:5]), abs=1e-4)
+    assert min(cautious.uncertainty(strange)) > 0 == max(bold.uncertainty(strange))
+    drops = [b - c for b, c in zip(bold.score(strange), cautious.score(strange), strict=True)]
+    assert sum(drops) / len(drops) > 0.1  # on average nothing is taken off what was compared
 
 
 def test_a_pessimistic_ensemble_is_saved_as_one(llama: Path, tmp_path: Path) -> None:
@@ -154,7 +171,7 @@ def test_a_single_model_is_an_ensemble_of_one(llama: Path, tmp_path: Path) -> No
     model.save(tmp_path)
     talks = [answer("abc"), answer("zz")]
     assert Ensemble.load(tmp_path).score(talks) == pytest.approx(model.score(talks), abs=1e-6)
-    assert Ensemble.load(tmp_path).disagreement(talks) == [0, 0]
+    assert Ensemble.load(tmp_path).uncertainty(talks) == [0, 0]
     assert Ensemble.load(tmp_path).score([]) == []
 
 

@@ -124,7 +124,10 @@ class RewardConfig(CommonConfig, LoraConfig):
         basic=True,
     )
     pessimism: float = setting(
-        0.0, "With several members: how many of their deviations are taken off the mean score.", low=0
+        0.0,
+        "How many deviations of the members are taken off their mean score; of a single model, standard errors of its "
+        "head that the comparisons leave (Zhu et al. 2023).",
+        low=0,
     )
     centering: float = setting(0.01, "Weight of the squared mean score of each prompt, which stops drift.", low=0)
     max_length: int = setting(1024, "Longest prompt plus completion in tokens; older turns are cut.", low=8)
@@ -136,8 +139,6 @@ class RewardConfig(CommonConfig, LoraConfig):
         self.fit()
         if self.members > 1 and not self.lora_rank:
             raise ConfigError("Several members share one base, so they need adapters: set lora_rank above 0.")
-        if self.pessimism and self.members < 2:
-            raise ConfigError("pessimism goes by how far members are apart: set members to 2 or more.")
 
     def fit(self) -> FitConfig:
         """The part of the settings that is the library's. Raises ConfigError for those that do not go together."""

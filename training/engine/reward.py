@@ -7,6 +7,7 @@ from typing import cast
 
 from rewardmodel.config import TIE_AWARE
 from rewardmodel.data import DataError, encode_items, group_rows, split_items
+from rewardmodel.ensemble import Ensemble
 from rewardmodel.ensemble_fit import EnsembleFit
 from rewardmodel.evaluate import LENGTH_ONLY, score_items
 from rewardmodel.fit import Fit, FitError
@@ -47,14 +48,17 @@ def _run(session: Session, config: RewardConfig) -> None:
     metrics = fit.finish()  # of the kept evaluation: they belong to the artifact, not behind the last step's point
     if LENGTH_ONLY in metrics:
         session.metrics(fit.step, {LENGTH_ONLY: metrics[LENGTH_ONLY]})
+    model: RewardModel | Ensemble = fit.model
+    if isinstance(model, RewardModel) and config.pessimism:
+        model = Ensemble.cautious(model, fit.train, config.pessimism)
     report = held_out_report(
-        [e.item for e in fit.held_out], [scores.tolist() for scores in score_items(fit.model, fit.held_out)]
+        [e.item for e in fit.held_out], [scores.tolist() for scores in score_items(model, fit.held_out)]
     )
     if config.reliability:
         report["reliability"] = dict(sorted(fit.likelihood.reliability.items()))
 
     def fill(folder: Path) -> None:
-        fit.model.save(folder)
+        model.save(folder)
         artifacts.write_json(folder / artifacts.EVALUATION, report)
 
     artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill)

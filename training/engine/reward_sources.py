@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rewardmodel.ensemble import member_folders, read_combination
+from rewardmodel.ensemble import agree_on, member_folders, read_combination
 from rewardmodel.model import RewardModelError, load_head
+from rewardmodel.pessimism import PessimisticHead, UncertainScores
 
 from .artifacts import read_card
 from .episodes import Episodes
@@ -27,7 +28,7 @@ class RewardSource(Protocol):
 class AdapterReward:
     """The reward model as one more role: score = (head(h) - mean) / sd, h the state at the last token.
 
-    Of an ensemble, every member is a role, and their scores are combined as the ensemble says.
+    Of an ensemble, every member is a role. Scores are combined, and made as cautious, as `ensemble.json` says.
     """
 
     def __init__(self, roles: RoleModel, folder: str, base: str) -> None:
@@ -41,6 +42,8 @@ class AdapterReward:
             self.combination = read_combination(path)
             folders = member_folders(path, self.combination.members)
             heads = [load_head(part).to(roles.device).requires_grad_(False) for part in folders]
+            single = self.combination.pessimism and len(heads) == 1
+            self.doubtful = PessimisticHead.load(path, roles.device) if single else None
         except RewardModelError as error:
             raise EngineError(str(error)) from error
         self.head, self.roles = heads[0], roles
@@ -51,11 +54,15 @@ class AdapterReward:
     @torch.no_grad()
     def score(self, episodes: Episodes, micro_batch_size: int) -> Tensor:
         scores = torch.zeros(len(self.members), len(episodes), device=self.roles.device)
+        doubts = torch.zeros(len(episodes), device=self.roles.device)
         for number, (role, head) in enumerate(self.members.items()):
             self.roles.use(role)
             for micro in episodes.micro_batches(micro_batch_size):
-                scores[number, micro.rows] = head(self.roles.hidden(micro.ids).flatten(0, 1)[micro.ends])
-        return self.combination(scores)
+                states = self.roles.hidden(micro.ids).flatten(0, 1)[micro.ends]
+                scores[number, micro.rows] = head(states)
+                if self.doubtful:
+                    doubts[micro.rows] = self.doubtful.score(states).uncertainty
+        return self.combination(UncertainScores(scores[0], doubts) if self.doubtful else agree_on(scores))
 
     def linear_head(self) -> nn.Linear:
         """A trainable copy of the head with the normalisation folded in: what a value function starts from."""
