@@ -33,6 +33,7 @@ from rewardmodel.reading import similar_lengths as similar_lengths
 from rewardmodel.tokens import Message, encode_scored, encode_together, pad_id
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TRAJECTORY = "trajectory.json"  # beside models that score turns: `rewardmodel.trajectory`
 
 
 class RewardModel(nn.Module):
@@ -105,6 +106,8 @@ class RewardModel(nn.Module):
     ) -> RewardModel:
         """A saved model, ready to score. `base` replaces the base that the adapter names (it may have moved)."""
         folder = Path(folder)
+        if cls is RewardModel and (folder / TRAJECTORY).exists():
+            raise RewardModelError(f"{folder} holds rewards of turns: load it as a TrajectoryModel.")
         head, facts = read_head(folder)
         config = folder / ADAPTER_CONFIG
         if config.is_file():

@@ -27,11 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewardmodel.model import RewardModel, RewardModelError
+from rewardmodel.model import TRAJECTORY, RewardModel, RewardModelError
 from rewardmodel.reading import PADDED_TOKENS, Groups, Of, similar_lengths
 from rewardmodel.tokens import EncodingError, Message, encode_conversation, pad_id
-
-TRAJECTORY = "trajectory.json"
 
 
 def turn_ends(mask: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ import torch
 from rewardmodel.config import FitConfig
 from rewardmodel.data import encode_items, group_rows, split_items
 from rewardmodel.fit import Fit
-from rewardmodel.model import RewardModel, RewardModelError
+from rewardmodel.model import TRAJECTORY, RewardModel, RewardModelError
 from rewardmodel.tokens import EncodingError
-from rewardmodel.trajectory import TRAJECTORY, TrajectoryModel, split_turns, turn_ends
+from rewardmodel.trajectory import TrajectoryModel, split_turns, turn_ends
 
 Talk = list[dict[str, str]]
 CONFIG = FitConfig(epochs=4, learning_rate=1e-2, head_learning_rate=1e-2)
@@ -158,6 +158,8 @@ def test_a_saved_model_is_the_same_model(llama: Path, tmp_path: Path, history: b
     loaded = TrajectoryModel.load(tmp_path)
     assert loaded.history == history
     assert loaded.score(talks) == pytest.approx(model.score(talks), abs=1e-6)
+    with pytest.raises(RewardModelError, match="rewards of turns"):
+        RewardModel.load(tmp_path)
     (tmp_path / TRAJECTORY).unlink()
     with pytest.raises(RewardModelError, match="no rewards of turns"):
         TrajectoryModel.load(tmp_path)
