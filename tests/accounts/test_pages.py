@@ -20,6 +20,8 @@ SignIn = Callable[[BrowserContext, User], None]
 
 def check(page: Page) -> None:
     """axe has no complaint, and nothing sticks out sideways."""
+    expect(page.locator("main")).to_be_visible()
+    page.wait_for_load_state()
     violations = Axe().run(page).response["violations"]
     assert [(found["id"], [node["html"] for node in found["nodes"]]) for found in violations] == [], page.url
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), page.url
@@ -105,6 +107,7 @@ def test_a_second_factor_is_set_up_in_the_browser(page: Page, site: Site, outsid
     page.get_by_role("link", name="Activate").click()
     page.get_by_label("Password").fill(PASSWORD)  # such a change asks for it again
     page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_label("Authenticator secret")).to_be_visible()
     check(page)
     secret = page.get_by_label("Authenticator secret").input_value()
     code = format_hotp_value(hotp_value(secret, next(iter(yield_hotp_counters_from_time()))))
