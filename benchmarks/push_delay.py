@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
@@ -58,7 +57,7 @@ def watch_a_run(processes: Processes, port: int) -> tuple[str, dict[str, int]]:
     processes.finish("accounts")
     processes.start("server", [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)])
     processes.start("worker", [sys.executable, "manage.py", "worker"])
-    wait_for(url, processes)
+    processes.wait_for(url)
     with Client(url, "researcher", password) as researcher, sync_playwright() as playwright:
         campaign = stages.create_campaign(researcher, "Benchmark", protocol="ranking", overlap=1)
         stages.import_items(researcher, campaign, "ranked.jsonl", ranked())
@@ -81,16 +80,6 @@ def watch_a_run(processes: Processes, port: int) -> tuple[str, dict[str, int]]:
             del shown[step]
         browser.close()
     return run, shown
-
-
-def wait_for(url: str, processes: Processes) -> None:
-    while True:
-        processes.check()
-        try:
-            if httpx.get(f"{url}/healthz").is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
 
 
 def ranked() -> bytes:

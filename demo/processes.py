@@ -6,8 +6,11 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import httpx
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 20.0
@@ -53,6 +56,17 @@ class Processes:
         for name, child in self._children.items():
             if child.poll() not in (None, 0):
                 raise ChildFailed(self._failure(name))
+
+    def wait_for(self, url: str) -> None:
+        """Until the site at `url` serves pages. Raises ChildFailed when a child ends first."""
+        while True:
+            self.check()
+            try:
+                if httpx.get(f"{url}/healthz").is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
 
     def stop(self) -> None:
         """End the children, the newest first; one that does not go in time is killed.

@@ -115,14 +115,7 @@ def _start_server(story: Story, port: int) -> None:
     processes = story.processes
     processes.start("server", [sys.executable, "-m", *server, "--log-level", "warning"])
     processes.start("worker", [sys.executable, "manage.py", "worker"])
-    while True:
-        processes.check()
-        try:
-            if httpx.get(f"{story.url}/healthz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
+    processes.wait_for(story.url)
 
 
 def _print_log_ins(story: Story) -> None:

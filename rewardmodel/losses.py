@@ -27,13 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rewardmodel.stats.errors import TieTooLarge as TieTooLarge
 from rewardmodel.stats.pairs import Tiers, preferences_of
-
-MOST_TIED = 12  # averaging over the orders of a tie takes 2^(its size) menus
-
-
-class TieTooLarge(ValueError):
-    """A tie of more completions than the Plackett-Luce loss averages over; the pairwise loss takes any number."""
+from rewardmodel.stats.rankings import MOST_TIED
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 
 from rewardmodel.stats import newton
 from rewardmodel.stats.comparisons import Comparisons, Floats, Ints, totals
-from rewardmodel.stats.errors import InvalidComparison, NotConverged, OneAnnotator
+from rewardmodel.stats.errors import InvalidComparison, NotConverged
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import Z95
 from rewardmodel.stats.pairs import judgements_of
@@ -32,6 +32,7 @@ UNRELIABLE = 0.7  # below it, an annotator is worth a look
 MEANT, REVERSED = 4.0, 0.25  # answers that everybody is taken to have given already: the prior of the reliability
 BIAS_PRECISION = 1.0  # pulls of people have a prior deviation of 1 logit
 TIE_PRECISION = 1.0  # their logits of tying deviate by 1 from everybody's mean
+ALONE = "Reliability is judged against other people, and there is only one annotator."
 NEVER = -40.0  # logit of tying when nobody ever did
 MOST_SWEEPS = 2_000
 CLOSE = 1e-8  # relative to the number of answers: the gain of a sweep that ends the search
@@ -150,17 +151,11 @@ class _Rows:
 
     @classmethod
     def of(cls, annotator: Ints, rows: Comparisons, position_bias: bool) -> _Rows:
-        if annotator.shape != rows.first.shape or annotator.dtype.kind not in "iu":
-            raise InvalidComparison(f"{len(rows.first)} comparisons need as many annotators, numbered from 0.")
-        if annotator.min() < 0:
-            raise InvalidComparison(f"There is no annotator {annotator.min()}: they are numbered from 0.")
-        if annotator.min() == annotator.max():
-            raise OneAnnotator("Reliability is judged against other people, and there is only one annotator.")
+        number = rows.people(annotator, ALONE)
         mu, weight = rows.shares(), rows.weights()
         if not np.isin(mu, (0.0, 0.5, 1.0)).all():
             raise InvalidComparison("Annotators' mu is 1 (the first is better), 0 (the second) or 0.5 (a tie).")
         answers = Answers(*(weight * (mu == answer) for answer in (1.0, 0.0, 0.5)))
-        number = int(annotator.max()) + 1
         return cls(annotator, number, rows.first, rows.second, rows.items, answers, weight, position_bias)
 
     @property

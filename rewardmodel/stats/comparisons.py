@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rewardmodel.stats.errors import InvalidComparison, InvalidWeights, NothingToFit, TooFewItems
+from rewardmodel.stats.errors import InvalidComparison, InvalidWeights, NothingToFit, OneAnnotator, TooFewItems
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,6 +51,17 @@ class Comparisons:
     def weights(self) -> Floats:
         """`weight`, written out."""
         return np.ones(len(self.first)) if self.weight is None else self.weight
+
+    def people(self, annotator: Ints, alone: str) -> int:
+        """How many annotators these rows are of, `annotator[r]` of row r. Raises InvalidComparison, or OneAnnotator
+        with the sentence `alone`, where everything is by the same."""
+        if annotator.shape != self.first.shape or annotator.dtype.kind not in "iu":
+            raise InvalidComparison(f"{len(self.first)} comparisons need as many annotators, numbered from 0.")
+        if annotator.min() < 0:
+            raise InvalidComparison(f"There is no annotator {annotator.min()}: they are numbered from 0.")
+        if annotator.min() == annotator.max():
+            raise OneAnnotator(alone)
+        return int(annotator.max()) + 1
 
 
 def _table(rows: ArrayLike) -> NDArray:

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from rewardmodel.stats.comparisons import Comparisons, Floats, Ints
-from rewardmodel.stats.errors import InvalidComparison, InvalidData, OneAnnotator
+from rewardmodel.stats.errors import InvalidData
 from rewardmodel.stats.strengths import FALLBACK_PENALTY
 
 MOST_SWEEPS = 500
@@ -94,12 +94,9 @@ class _Answers:
 
     @classmethod
     def of(cls, annotator: Ints, rows: Comparisons, features: Floats) -> _Answers:
-        if annotator.shape != rows.first.shape or annotator.dtype.kind not in "iu" or annotator.min() < 0:
-            raise InvalidComparison(f"{len(rows.first)} comparisons need as many annotators, numbered from 0.")
-        if annotator.min() == annotator.max():
-            raise OneAnnotator("How far people differ cannot be learned from one annotator.")
+        people = rows.people(annotator, "How far people differ cannot be learned from one annotator.")
         difference = features[rows.first] - features[rows.second]
-        return cls(annotator, int(annotator.max()) + 1, difference, rows.shares(), rows.weights())
+        return cls(annotator, people, difference, rows.shares(), rows.weights())
 
     def posterior(self, rewards: Floats, shared: Floats, spread: float) -> tuple[Floats, Floats]:
         """Each annotator's most likely reward (annotators, features), and the information in the answers about it.

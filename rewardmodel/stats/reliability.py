@@ -22,9 +22,9 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit, logsumexp
 
-from rewardmodel.stats.annotators import BIAS_PRECISION, MEANT, NEVER, REVERSED, TIE_PRECISION
+from rewardmodel.stats.annotators import ALONE, BIAS_PRECISION, MEANT, NEVER, REVERSED, TIE_PRECISION
 from rewardmodel.stats.comparisons import Comparisons, Floats, Ints, totals
-from rewardmodel.stats.errors import InvalidComparison, OneAnnotator
+from rewardmodel.stats.errors import InvalidComparison
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import Z95
 from rewardmodel.stats.strengths import with_interval
@@ -125,11 +125,7 @@ class _Problem:
 
     @classmethod
     def of(cls, annotator: Ints, rows: Comparisons, position_bias: bool) -> _Problem:
-        if annotator.shape != rows.first.shape or annotator.dtype.kind not in "iu" or annotator.min() < 0:
-            raise InvalidComparison(f"{len(rows.first)} comparisons need as many annotators, numbered from 0.")
-        if annotator.min() == annotator.max():
-            raise OneAnnotator("Reliability is judged against other people, and there is only one annotator.")
-        mu, people = rows.shares(), int(annotator.max()) + 1
+        mu, people = rows.shares(), rows.people(annotator, ALONE)
         if not np.isin(mu, (0.0, 0.5, 1.0)).all():
             raise InvalidComparison("Annotators' mu is 1 (the first is better), 0 (the second) or 0.5 (a tie).")
         # Of each pair, the item with the smaller number is called the first; the side says which was shown first.
