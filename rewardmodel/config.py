@@ -8,6 +8,61 @@ PLACKETT_LUCE, PAIRWISE, RAO_KUPPER, DAVIDSON = "plackett_luce", "pairwise", "ra
 LOSSES = (PLACKETT_LUCE, PAIRWISE, RAO_KUPPER, DAVIDSON)
 TIE_AWARE = (RAO_KUPPER, DAVIDSON)
 
+LORA, RSLORA, DORA, VERA, LORA_FA, LORA_PLUS = "lora", "rslora", "dora", "vera", "lora_fa", "lora_plus"
+ADALORA, QLORA, DYLORA = "adalora", "qlora", "dylora"
+VARIANTS = (LORA, RSLORA, DORA, VERA, LORA_FA, LORA_PLUS, ADALORA, QLORA, DYLORA)
+ALL_LINEAR, KAIMING, GAUSSIAN = "all-linear", "kaiming", "gaussian"
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """An adapter to train, by name (Hu et al. 2021 and what came after). The engine's settings are these with `lora_`.
+
+    Raises ValueError for what does not go together.
+    """
+
+    variant: str = LORA
+    """One of VARIANTS; see `rewardmodel.adapters`."""
+    rank: int = 16
+    """Rank of the matrices; of `adalora` the one at the start, of `dylora` the largest."""
+    alpha: float = 32.0
+    """The update is alpha / rank times B A, of `rslora` alpha / sqrt(rank). `vera` has no such factor."""
+    dropout: float = 0.0
+    """Dropout on the adapter's input."""
+    targets: str = ALL_LINEAR
+    """Names of the layers that get an adapter, separated by commas, or all linear ones but the output layer."""
+    init: str = KAIMING
+    """How A starts; B starts at zero."""
+    ratio: float = 16.0
+    """Of `lora_plus`: the learning rate of B over that of A."""
+    target_rank: int = 4
+    """Of `adalora`: the mean rank at the end."""
+    smallest_rank: int = 1
+    """Of `dylora`: the smallest rank that is trained to be used alone."""
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {self.variant!r}.")
+        if self.rank < 1:
+            raise ValueError("An adapter's rank is at least 1.")
+        if self.init not in (KAIMING, GAUSSIAN):
+            raise ValueError(f"init must be {KAIMING} or {GAUSSIAN}, not {self.init!r}.")
+        if self.init != KAIMING and self.variant in (VERA, ADALORA):
+            raise ValueError(f"{self.variant} starts in a way of its own: leave init at {KAIMING}.")
+        if not self.target_names:
+            raise ValueError(f"targets must be {ALL_LINEAR}, or names of layers separated by commas.")
+        if self.variant == LORA_PLUS and self.ratio <= 0:
+            raise ValueError("The ratio of learning rates of lora_plus must be above 0.")
+        if self.variant == ADALORA and not 1 <= self.target_rank < self.rank:
+            raise ValueError("adalora starts with the rank and ends with the target rank, which must be the smaller.")
+        if self.variant == DYLORA and not 1 <= self.smallest_rank <= self.rank:
+            raise ValueError("The smallest rank of dylora must lie between 1 and the rank.")
+
+    @property
+    def target_names(self) -> list[str]:
+        """The targets one by one."""
+        return [name.strip() for name in self.targets.split(",") if name.strip()]
+
 
 @dataclass(frozen=True)
 class FitConfig:
