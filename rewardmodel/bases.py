@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel
 from transformers.models.auto import modeling_auto
+
+from rewardmodel.config import QLORA
 
 
 class RewardModelError(ValueError):
@@ -57,6 +60,21 @@ def with_saved_adapter(model: Any, folder: str, *, trainable: bool) -> Any:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RewardModelError(f"The adapter {folder} does not fit the base model: {first}") from error
     return adapted if trainable else adapted.merge_and_unload()
+
+
+def quantization(variant: str, device: torch.device | str) -> dict[str, Any]:
+    """Options of `from_pretrained` for a base in 4 bits, where the variant asks for one. Raises RewardModelError."""
+    if variant != QLORA:
+        return {}
+    if torch.device(device).type != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
+        raise RewardModelError("qlora needs a CUDA device and the package bitsandbytes: take another lora_variant.")
+    four_bits = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": four_bits, "device_map": {"": device}}
 
 
 def hidden_size(model: Any) -> int:

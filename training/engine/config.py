@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardmodel.config import LOSSES, FitConfig
+from rewardmodel.config import ALL_LINEAR, GAUSSIAN, KAIMING, LORA, LOSSES, VARIANTS, AdapterConfig, FitConfig
 
 
 class ConfigError(ValueError):
@@ -57,13 +57,50 @@ class CommonConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Settings of the trained adapter. Rank 0 trains the whole model (SFT and reward runs only)."""
+    """Settings of the trained adapter. Rank 0 trains the whole model (SFT and reward runs only).
 
-    lora_rank: int = setting(16, "Rank of the LoRA matrices.", low=0, high=1024)
-    lora_alpha: float = setting(32.0, "LoRA scale: the update is alpha / rank times B A.", low=0)
+    A start adapter keeps its form, rank and scale; of these settings it takes what concerns training.
+    """
+
+    lora_variant: str = setting(
+        LORA,
+        "Kind of adapter. DoRA also learns each output's size; VeRA learns two vectors per layer, over shared random "
+        "matrices; LoRA-FA learns B only; LoRA+ learns B faster; AdaLoRA gives ranks to the layers that need them; "
+        "QLoRA holds the base in 4 bits (GPU); DyLoRA can be cut to a smaller rank after training.",
+        choices=VARIANTS,
+    )
+    lora_rank: int = setting(
+        16, "Rank of the matrices: AdaLoRA's at the start, DyLoRA's largest. VeRA wants some 256.", low=0, high=1024
+    )
+    lora_alpha: float = setting(
+        32.0, "Scale: the update is alpha / rank times B A (rsLoRA: alpha / root of rank; VeRA has none).", low=0
+    )
     lora_dropout: float = setting(
         0.0, "Dropout on the LoRA input. 0 keeps old and new log-probs comparable.", low=0, high=0.9
     )
+    lora_targets: str = setting(
+        ALL_LINEAR, "Layers with an adapter: all-linear, or names such as q_proj, v_proj separated by commas."
+    )
+    lora_init: str = setting(
+        KAIMING, "How A starts; B is zero. Not for VeRA and AdaLoRA.", choices=(KAIMING, GAUSSIAN)
+    )
+    lora_ratio: float = setting(16.0, "LoRA+: learning rate of B over that of A.", low=0)
+    lora_target_rank: int = setting(4, "AdaLoRA: mean rank at the end, below the rank at the start.", low=1, high=1024)
+    lora_smallest_rank: int = setting(1, "DyLoRA: smallest rank that can be used alone.", low=1, high=1024)
+
+    def __post_init__(self) -> None:
+        if self.lora_rank:
+            self.lora()
+        elif self.lora_variant != LORA:
+            raise ConfigError(f"Rank 0 trains the whole model: set lora_rank for {self.lora_variant}.")
+
+    def lora(self) -> AdapterConfig:
+        """The settings as the library takes them. Raises ConfigError for those that do not go together."""
+        names = [field.name for field in dataclasses.fields(AdapterConfig)]
+        try:
+            return AdapterConfig(**{name: getattr(self, f"lora_{name}") for name in names})
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -136,6 +173,7 @@ class RewardConfig(CommonConfig, LoraConfig):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.fit()
         if self.members > 1 and not self.lora_rank:
             raise ConfigError("Several members share one base, so they need adapters: set lora_rank above 0.")

@@ -1,7 +1,7 @@
 """A faster forward for peft's plain LoRA layers: the same numbers with fewer passes over memory.
 
 peft computes `base(x) + B(A(x)) * scale` with three temporaries of the output's size; here the low-rank product is
-added in place and the backward pass is written out. Other variants, dropout and unusual layers keep peft's forward.
+added in place and the backward pass is written out. DoRA, dropout and unusual layers keep peft's forward.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewardmodel.dylora import Truncation
+
 
 class _LoraProduct(torch.autograd.Function):
     """y = x W' + bias + scale (x A') B', W frozen. Shapes: x (tokens, in), W (out, in), A (rank, in), B (out, rank)."""
@@ -22,7 +24,8 @@ class _LoraProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         low = x @ a.T
         y = F.linear(x, weight, bias).addmm_(low, b.T, alpha=scale)
-        ctx.save_for_backward(x, low, weight, a, b)
+        # A layer whose A is frozen (LoRA-FA) need not keep its input.
+        ctx.save_for_backward(x if ctx.needs_input_grad[3] else None, low, weight, a, b)
         ctx.scale = scale
         return y
 
@@ -50,11 +53,14 @@ def _forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return F.linear(x, base.weight, base.bias)
     name = layer._active_adapter[0] if isinstance(layer._active_adapter, list) else layer._active_adapter
     dropout = layer.lora_dropout[name]
-    plain = name not in layer.lora_variant and not (dropout.training and isinstance(dropout, nn.Dropout))
+    variant = layer.lora_variant.get(name)
+    known = variant is None or isinstance(variant, Truncation)
+    plain = known and not (dropout.training and isinstance(dropout, nn.Dropout))
     if not plain or base.weight.requires_grad or layer.merged or args or kwargs:
         result: Tensor = type(layer).forward(layer, x, *args, **kwargs)
         return result
-    a, b = layer.lora_A[name].weight.to(x.dtype), layer.lora_B[name].weight.to(x.dtype)
+    a, b = variant.factors(layer, name) if variant else (layer.lora_A[name].weight, layer.lora_B[name].weight)
+    a, b = a.to(x.dtype), b.to(x.dtype)
     flat = x.reshape(-1, x.shape[-1])
     y: Tensor = _LoraProduct.apply(flat, base.weight, base.bias, a, b, layer.scaling[name])  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], y.shape[-1])

@@ -2,24 +2,49 @@
 
 A role is a name for an adapter, or for the bare base. `use` switches roles and keeps peft from changing which
 parameters learn (its `set_adapter` flips `requires_grad`). Adapters and heads are float32 whatever the base is.
+Only what is trained may be of another form than plain LoRA or DoRA (AdaLoRA, VeRA: layers of peft around or within
+those of LoRA); copies, and saved adapters that are read, are plain LoRA with the same product.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from rewardmodel.adapters import (
+    AdapterMismatch,
+    adapter_layers,
+    adapter_tensors,
+    as_lora,
+    check_start,
+    is_trained,
+    peft_config,
+    plain_name,
+    rate_factor,
+)
+from rewardmodel.bases import RewardModelError, quantization
+from rewardmodel.config import ADALORA, DYLORA, AdapterConfig
+from rewardmodel.dylora import Truncation, make_truncatable, truncate
+from rewardmodel.tuning import AdapterAdamW, RankBudget
+
+from .adapter_files import adapter_folder as adapter_folder
+from .adapter_files import match_names, portable, read_adapter_config, vera_as_lora
 from .artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_tensors, write_json, write_tensors
 from .lora import use_fast_forward
 from .session import EngineError, Session
+
+EPSILON = 1e-5  # of AdamW, as the RLHF reproductions run it
+ADAPTER_TENSOR = re.compile(r"\.(lora_|vera_|ranknum)|^vera_")
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -34,10 +59,13 @@ class RoleModel:
             parameter.requires_grad_(False)
         self.backbone, self.head = model.get_decoder(), model.get_output_embeddings()
         self.head_is_plain = self._probe_head()
-        self._peft: PeftModel | None = None
+        self._tuners: dict[str, PeftModel] = {}  # by kind of adapter, all around the same model
         self._adapters: dict[str, str | None] = {"base": None}  # role -> adapter
+        self._settings: dict[str, AdapterConfig] = {}  # adapter -> how it is trained
+        self._configs: dict[str, PeftConfig] = {}
+        self._tensors: dict[str, dict[str, nn.Parameter]] = {}
+        self._truncations: dict[str, Truncation] = {}
         self._layers: list[BaseTunerLayer] = []
-        self._parameters: dict[str, list[nn.Parameter]] = {}  # adapter -> its matrices
         self._learns: set[str] = set()
         self._active: str | None = None
 
@@ -56,24 +84,42 @@ class RoleModel:
 
     # Roles
 
-    def add_fresh(self, role: str, *, rank: int, alpha: float, dropout: float = 0.0) -> None:
-        """A new adapter that changes nothing yet: B is zero."""
-        config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
-        self._add(role, config)
+    def add_fresh(self, role: str, **settings: Any) -> None:
+        """A new adapter that changes nothing yet; settings as of `AdapterConfig`."""
+        how = AdapterConfig(**settings)
+        self._add(role, peft_config(how, "CAUSAL_LM"), how)
 
-    def add_saved(self, role: str, folder: Path) -> None:
-        """The adapter in `folder`, as peft writes it."""
-        config = _read_lora_config(folder)
-        self._add(role, config)
+    def add_start(self, role: str, folder: Path, **settings: Any) -> None:
+        """The adapter in `folder`, to be trained on in its own form. Raises EngineError if it cannot be as asked."""
+        how, config = AdapterConfig(**settings), read_adapter_config(folder)
+        try:
+            check_start(config, how.variant)
+        except AdapterMismatch as error:
+            raise EngineError(str(error)) from error
+        if how.variant == DYLORA:
+            how = replace(how, rank=config.r, smallest_rank=min(how.smallest_rank, config.r))
+        self._add(role, config, how)
         saved = read_tensors(folder / ADAPTER_WEIGHTS)
-        self.load_state(role, _match_names(saved, self.state(role), folder))
+        for name, shared in self._projections(role).items():
+            shared.copy_(saved.pop(name))
+        self._load(role, saved, folder)
+
+    def add_saved(self, role: str, folder: Path, rank: int = 0) -> None:
+        """The adapter in `folder`, as peft writes it. Of one that was trained as DyLoRA, the first `rank` ranks."""
+        config, saved = read_adapter_config(folder), read_tensors(folder / ADAPTER_WEIGHTS)
+        if isinstance(config, VeraConfig):
+            config, saved = vera_as_lora(self.model, config, saved, folder)
+        if rank:
+            config.lora_alpha, config.r = config.lora_alpha * rank / config.r, rank
+            saved = truncate(saved, rank)
+        self._add(role, config, AdapterConfig())
+        self._load(role, saved, folder)
 
     def add_copy(self, role: str, source: str) -> None:
-        """An adapter of its own, with the weights that `source` has now."""
-        self._add(role, LoraConfig(**_portable(self._config(source))))
-        self.load_state(role, self.state(source))
+        """An adapter of its own that computes what `source` does now."""
+        config, tensors = as_lora(self.model, *self._config(source))
+        self._add(role, LoraConfig(**portable(config)), AdapterConfig())
+        self.load_state(role, tensors)
 
     def add_alias(self, role: str, source: str) -> None:
         """Another name for an adapter, or for "base"."""
@@ -90,82 +136,149 @@ class RoleModel:
         if adapter == self._active:
             return
         for layer in self._layers:
-            layer.enable_adapters(adapter is not None)
-            if adapter is not None:
+            here = adapter in getattr(layer, layer.adapter_layer_names[0])
+            layer.enable_adapters(here)
+            if here:
                 layer.set_adapter(adapter)
         self._active = adapter
         self._set_gradients()
 
     def train_dropout(self, on: bool) -> None:
-        """LoRA dropout on or off; the base's own dropout is always off."""
-        for layer in self._layers:
-            layer.lora_dropout.train(on)
+        """Dropout of the adapters on or off; the base's own dropout is always off."""
+        for module in self._dropouts():
+            module.train(on)
+
+    def truncated(self, role: str, seed: int, step: int) -> AbstractContextManager[None]:
+        """Within it, a role that is trained as DyLoRA computes and learns with a rank drawn for this step."""
+        truncation = self._truncations.get(self._adapters[role] or "")
+        return truncation.drawn(seed, step) if truncation else nullcontext()
 
     # Computing
 
-    def hidden(self, ids: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, **layout: Tensor) -> Tensor:
         """Last hidden states (rows, time, hidden) of rows padded on the right.
 
-        No mask: attention is causal, so what follows a token cannot change it.
+        No mask: attention is causal, so what follows a token cannot change it. Rows that hold several answers come
+        with their `layout`: `position_ids` and `attention_mask`.
         """
-        states: Tensor = self.backbone(input_ids=ids, use_cache=False).last_hidden_state
+        states: Tensor = self.backbone(input_ids=ids, use_cache=False, **layout).last_hidden_state
         return states
 
     # Weights
 
     def parameters(self, role: str) -> list[nn.Parameter]:
-        adapter = self._adapters[role]
-        return [] if adapter is None else self._parameters[adapter]
+        """What is trained of the role's adapter."""
+        return [parameter for _, parameter in self._trained(self._adapters[role])]
+
+    def optimizer(
+        self, role: str, learning_rate: float, total_steps: int, weight_decay: float = 0.0
+    ) -> torch.optim.Optimizer:
+        """AdamW on the role's adapter with what its variant asks for. `total_steps` is how often it will step."""
+        adapter, config = self._config(role)
+        settings = self._settings[adapter]
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self._trained(adapter):
+            by_factor.setdefault(rate_factor(name, settings), []).append(parameter)
+        groups = [
+            {"params": parameters, "factor": factor, "lr": factor * learning_rate}
+            for factor, parameters in by_factor.items()
+        ]
+        budget = None
+        if settings.variant == ADALORA:
+            try:
+                budget = RankBudget(self._tuners[str(config.peft_type)].base_model, adapter, total_steps)
+            except ValueError as error:
+                raise EngineError(str(error)) from error
+        return AdapterAdamW(groups, budget=budget, eps=EPSILON, weight_decay=weight_decay)
 
     def state(self, role: str) -> dict[str, Tensor]:
-        """The adapter's tensors under peft's names."""
-        state: dict[str, Tensor] = get_peft_model_state_dict(self._peft, adapter_name=self._adapters[role])
-        return {name: tensor.detach().clone() for name, tensor in state.items()}
+        """The adapter's own tensors, under the names that peft gives them in a file."""
+        adapter, _ = self._config(role)
+        return {name: tensor.detach().clone() for name, tensor in self._tensors[adapter].items()}
 
+    @torch.no_grad()
     def load_state(self, role: str, state: dict[str, Tensor]) -> None:
-        set_peft_model_state_dict(self._peft, state, adapter_name=self._adapters[role])
+        adapter, _ = self._config(role)
+        for name, tensor in self._tensors[adapter].items():
+            tensor.copy_(state[name])
 
     def save(self, role: str, folder: Path) -> None:
-        """Write the adapter in peft's format, the same bytes for the same weights."""
-        config = _portable(self._config(role)) | {"base_model_name_or_path": self.name, "inference_mode": True}
-        write_json(folder / ADAPTER_CONFIG, config)
-        write_tensors(folder / ADAPTER_WEIGHTS, self.state(role))
+        """Write the adapter in peft's format, the same bytes for the same weights: VeRA or (Do)LoRA, nothing else."""
+        adapter, config = self._config(role)
+        if isinstance(config, VeraConfig):
+            tensors = self.state(role) | self._projections(role)
+        else:
+            config, tensors = as_lora(self.model, adapter, config)
+        facts = portable(config) | {"base_model_name_or_path": self.name, "inference_mode": True}
+        write_json(folder / ADAPTER_CONFIG, facts)
+        write_tensors(folder / ADAPTER_WEIGHTS, tensors)
 
     def base_checksum(self) -> str:
         """SHA-256 over every weight of the base; no run may change it."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
-            if ".lora_" not in name:
-                digest.update(name.replace(".base_layer", "").encode())
+            if not ADAPTER_TENSOR.search(name):
+                digest.update(plain_name(name).encode())
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _add(self, role: str, config: LoraConfig) -> None:
+    def _add(self, role: str, config: PeftConfig, settings: AdapterConfig) -> None:
+        kind = str(config.peft_type)
+        vars(self.model).pop("peft_config", None)  # peft would take the adapters of one kind for another's
         try:
-            if self._peft is None:
-                self._peft = get_peft_model(self.model, config, adapter_name=role)
+            if kind in self._tuners:
+                self._tuners[kind].add_adapter(role, config)
             else:
-                self._peft.add_adapter(role, config)
+                self._tuners[kind] = get_peft_model(self.model, config, adapter_name=role)
         except ValueError as error:
             raise EngineError(f"The adapter does not fit the base model {self.name}: {error}") from error
-        self._adapters[role] = role
+        if self.model.get_output_embeddings() is not self.head or isinstance(
+            self.model.get_input_embeddings(), BaseTunerLayer
+        ):
+            raise EngineError("Adapters belong on the layers between embedding and output: change lora_targets.")
+        self._adapters[role], self._settings[role], self._configs[role] = role, settings, config
+        self._tensors = {adapter: adapter_tensors(self.model, adapter) for adapter in self._settings}
         self._layers = [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
-        for layer in self._layers:
-            layer.lora_dropout.eval()
-        self._parameters[role] = [p for n, p in self.model.named_parameters() if ".lora_" in n and f".{role}." in n]
+        self.train_dropout(False)
+        if settings.variant == DYLORA:
+            layers = adapter_layers(self.model, role).values()
+            self._truncations[role] = make_truncatable(layers, role, settings)
         use_fast_forward(self.model)
         self._active = "nothing, so that use() switches"
         self.use(role)
 
-    def _config(self, role: str) -> LoraConfig:
-        if self._peft is None or self._adapters[role] is None:
+    def _load(self, role: str, saved: dict[str, Tensor], folder: Path) -> None:
+        self.load_state(role, match_names(saved, self.state(role), folder))
+
+    def _config(self, role: str) -> tuple[str, PeftConfig]:
+        adapter = self._adapters[role]
+        if adapter is None:
             raise KeyError(f"role {role} has no adapter")
-        return self._peft.peft_config[self._adapters[role]]
+        return adapter, self._configs[adapter]
+
+    def _trained(self, adapter: str | None) -> list[tuple[str, nn.Parameter]]:
+        if adapter is None:
+            return []
+        settings = self._settings[adapter]
+        return [(name, p) for name, p in self._tensors[adapter].items() if is_trained(name, settings)]
 
     def _set_gradients(self) -> None:
-        for adapter, parameters in self._parameters.items():
-            for parameter in parameters:
-                parameter.requires_grad_(adapter in self._learns)
+        for adapter, tensors in self._tensors.items():
+            for name, parameter in tensors.items():
+                parameter.requires_grad_(adapter in self._learns and is_trained(name, self._settings[adapter]))
+
+    def _dropouts(self) -> list[nn.Module]:
+        """Dropout modules of all adapters."""
+        names = ("lora_dropout", "vera_dropout")
+        return [getattr(layer, name) for layer in self._layers for name in names if hasattr(layer, name)]
+
+    def _projections(self, role: str) -> dict[str, Tensor]:
+        """VeRA's random matrices by their names in a file; nothing for other adapters."""
+        adapter, config = self._config(role)
+        if not isinstance(config, VeraConfig):
+            return {}
+        tuner = self._tuners[str(config.peft_type)].base_model
+        return {"base_model.vera_A": tuner.vera_A[adapter], "base_model.vera_B": tuner.vera_B[adapter]}
 
     @torch.no_grad()
     def _probe_head(self) -> bool:
@@ -183,31 +296,26 @@ def load_base(session: Session, *, trainable: bool = False) -> RoleModel:
     if not name:
         raise EngineError("No base model is given: set base to a local path or a hub name.")
     dtype = torch.float32 if trainable else session.dtype
+    variant = getattr(session.config, "lora_variant", "")
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
+        options = quantization(variant, session.device)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except RewardModelError as error:
+        raise EngineError(str(error)) from error
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EngineError(_missing(name, error)) from error
-    return RoleModel(model.to(session.device), tokenizer, name)
+    return RoleModel(model if options else model.to(session.device), tokenizer, name)
 
 
 def load_start(session: Session, role: str, settings: Any) -> RoleModel:
-    """The base with `role` on it: the session's adapter, or a fresh one by `settings` (lora_rank and so on)."""
+    """The base with `role` on it, to be trained: the session's adapter, or a fresh one by its LoRA settings."""
     roles = load_base(session)
     if session.config.adapter:
-        roles.add_saved(role, adapter_folder(session.config.adapter))
+        roles.add_start(role, adapter_folder(session.config.adapter), **asdict(settings.lora()))
     else:
-        roles.add_fresh(role, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
+        roles.add_fresh(role, **asdict(settings.lora()))
     return roles
-
-
-def adapter_folder(path: str) -> Path:
-    """The folder, after checking that an adapter is in it."""
-    folder = Path(path)
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise EngineError(f"{path} is not a LoRA adapter: {name} is missing.")
-    return folder
 
 
 def _missing(name: str, error: Exception) -> str:
@@ -216,39 +324,3 @@ def _missing(name: str, error: Exception) -> str:
         return f"The base model {name} does not exist."
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"The base model {name} cannot be loaded: {lines[0]}"
-
-
-def _read_lora_config(folder: Path) -> LoraConfig:
-    try:
-        values = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        config = LoraConfig.from_peft_type(**values)
-    except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"The adapter {folder} cannot be read: {error}") from error
-    if not isinstance(config, LoraConfig):
-        raise EngineError(f"The adapter {folder} is not a LoRA adapter.")
-    config.inference_mode = False
-    return config
-
-
-def _portable(config: LoraConfig) -> dict[str, Any]:
-    """The fields that are not defaults, in JSON's types and without unordered sets."""
-    default, values = LoraConfig().to_dict(), config.to_dict()
-    changed = {k: v for k, v in values.items() if k in ("peft_type", "r", "lora_alpha") or v != default[k]}
-    return {k: sorted(v) if isinstance(v, set | list) else v for k, v in changed.items() if k != "inference_mode"}
-
-
-def _match_names(saved: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """Saved tensors under the names wanted here: an adapter trained on a bare backbone lacks a prefix of ours."""
-    by_name = {name.removeprefix("base_model.model."): tensor for name, tensor in saved.items()}
-    matched = {}
-    for name, tensor in wanted.items():
-        short = name.removeprefix("base_model.model.")
-        found = by_name.get(short, by_name.get(short.partition(".")[2]))
-        if found is None or found.shape != tensor.shape:
-            raise EngineError(f"The adapter {folder} does not fit the base model: {short} is missing or differs.")
-        matched[name] = found
-    if len(matched) != len(saved):
-        raise EngineError(
-            f"The adapter {folder} has {len(saved) - len(matched)} tensors with no place in the base model."
-        )
-    return matched

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rewardmodel.adapters import effective_weight
 from training.engine.models import RoleModel
 
 from . import Completion, RolloutEngine, Sampling
@@ -175,16 +175,6 @@ def _merged(layer: Any) -> Layer:
 
 def _join(*modules: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Linear layers over the same input as one, each with the active adapter added."""
-    weights, biases = zip(*(_weight(module) for module in modules), strict=True)
+    weights, biases = zip(*(effective_weight(module) for module in modules), strict=True)
     bias = None if biases[0] is None else torch.cat(biases)
     return (weights[0] if len(weights) == 1 else torch.cat(weights)), bias
-
-
-def _weight(module: Any) -> tuple[Tensor, Tensor | None]:
-    if not isinstance(module, LoraLinear):
-        return module.weight, module.bias
-    base = module.base_layer
-    if module.disable_adapters:
-        return base.weight, base.bias
-    (name,) = module.active_adapters
-    return base.weight + module.get_delta_weight(name).to(base.weight.dtype), base.bias
