@@ -28,6 +28,7 @@ from labeling.assignment import (
     lock_contribution,
     put_back,
     remember,
+    wait_for_order,
 )
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Contribution, LapsedLease, Ranking, Slot
@@ -203,6 +204,7 @@ def _take_free_slot(user: User, lease: Slot | LapsedLease, now: datetime) -> Slo
     # beside a slot that stays with them they may have no second one.
     slot = slots.select_for_update().filter(state=Slot.State.LEASED, user=user).first()
     if slot is None:
+        wait_for_order(lease.campaign)
         free = Q(state=Slot.State.OPEN) | Q(state=Slot.State.LEASED, expires_at__lte=now)
         open_first = Case(When(state=Slot.State.OPEN, then=0), default=1)
         slot = slots.select_for_update(skip_locked=True).filter(free).order_by(open_first).first()

@@ -13,7 +13,9 @@ With an overlap, a claim walks past slots still open of items that its person ha
 thousand answers. Starting behind the person's last slot would be flat, and leave what others abandoned to wait for the
 end of the queue.
 
-Left out for now: prefetching, gold items, computed priorities.
+In which order items come is `steering`'s business: it writes priorities, this only reads them.
+
+Left out for now: prefetching, gold items.
 """
 
 from __future__ import annotations
@@ -91,6 +93,8 @@ AND NOT EXISTS (SELECT FROM labeling_skip skip WHERE skip.item_id = slot.item_id
 AND NOT EXISTS (SELECT FROM labeling_ranking ranking WHERE ranking.item_id = slot.item_id
                 AND ranking.user_id = %(user)s AND (ranking.status = 'accepted' OR ranking.late))
 """
+# Held by `steering` while it puts slots in order, which claims would pass over.
+QUEUE_LOCK = "hashtextextended('queue', %(campaign)s)"
 NEXT_FREE = f"""
 SELECT id, item_id, state, lease, user_id, shown_order FROM labeling_slot slot
 WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND (state = 'open' OR expires_at <= %(now)s)
@@ -150,7 +154,23 @@ def claim_next(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
 
 def claim_locked(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     """`claim_next` for a transaction that has already locked the person's `Contribution`."""
-    return _task(CLAIM, campaign, _parameters(user, campaign, now) | {"token": uuid4()})
+    parameters = _parameters(user, campaign, now) | {"token": uuid4()}
+    task = _task(CLAIM, campaign, parameters)
+    if task is None and wait_for_order(campaign):
+        task = _task(CLAIM, campaign, parameters)
+    return task
+
+
+def wait_for_order(campaign: Campaign) -> bool:
+    """Let `steering` finish what it is writing, and keep it from writing until this transaction ends.
+
+    For whoever takes only what nobody holds, and may find nothing for that reason. False if it never writes here.
+    """
+    if campaign.order != Campaign.Order.INFORMATIVE:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_xact_lock_shared({QUEUE_LOCK})", {"campaign": campaign.pk})
+    return True
 
 
 def lock_contribution(user: User, campaign: Campaign) -> Contribution:

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from accounts.models import CampaignRole, User
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Membership, Slot
+from labeling.steering import start_over
 
 TRANSITIONS = {
     "draft": {"open", "closed"},
@@ -20,7 +21,7 @@ TRANSITIONS = {
     "paused": {"open", "closed"},
     "closed": {"open"},
 }
-EDITABLE = ("name", "guidelines", "protocol", "overlap")
+EDITABLE = ("name", "guidelines", "protocol", "overlap", "order")
 
 
 class CampaignChangeRefused(Exception):
@@ -29,11 +30,11 @@ class CampaignChangeRefused(Exception):
 
 @transaction.atomic
 def create_campaign(
-    user: User, *, name: str, guidelines: str = "", protocol: str = "pair", overlap: int = 1
+    user: User, *, name: str, guidelines: str = "", protocol: str = "pair", overlap: int = 1, order: str = "random"
 ) -> Campaign:
     """A new draft, managed by `user`."""
     campaign = Campaign.objects.create(
-        name=name, guidelines=guidelines, protocol=protocol, overlap=overlap, created_by=user
+        name=name, guidelines=guidelines, protocol=protocol, overlap=overlap, order=order, created_by=user
     )
     Membership.objects.create(campaign=campaign, user=user, role=CampaignRole.MANAGER)
     return campaign
@@ -57,7 +58,7 @@ def change_state(campaign: Campaign, state: str) -> Campaign:
 
 @transaction.atomic
 def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
-    """Change name, guidelines (a new version), overlap (slots follow) or, before any item, the protocol."""
+    """Change name, guidelines (a new version), overlap (slots follow), order or, before any item, the protocol."""
     campaign = _locked(campaign)
     fields = [field for field in EDITABLE if field in changes and changes[field] != getattr(campaign, field)]
     for field in fields:
@@ -69,6 +70,8 @@ def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
     campaign.save(update_fields=[*fields, "guidelines_version"])
     if "overlap" in fields:
         _fit_slots(campaign)
+    if "order" in fields:
+        start_over(campaign)  # last: claims that find nothing wait for it, so it must wait for nobody
     campaign_changed(campaign)
     return campaign
 

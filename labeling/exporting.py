@@ -3,7 +3,8 @@
 `rankings` has what people gave, one line each, and can be imported again. `preferences` is derived from it in TRL's
 form: `chosen`, `rejected`, their shared `prompt` where there is one, and `mu`, the probability that chosen is better.
 A tie has `mu` 0.5; who trains on chosen and rejected alone should leave those lines out. Who could not tell is in
-`rankings`, marked `cannot_tell` and without tiers, and gives no preferences. People appear by pseudonym.
+`rankings`, marked `cannot_tell` and without tiers, and gives no preferences. People appear by pseudonym. `propensity`
+is how likely the item was to be chosen, null where the order was random: averages over chosen items need it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def export_lines(campaign: Campaign, what: str) -> Iterator[bytes]:
     """The lines of an export; `what` is a key of `EXPORTS`. Late answers are in it, marked so."""
     rankings = campaign.rankings.accepted().order_by("item_id", "pk")
     rows_of = EXPORTS[what]
-    for ranking in rankings.select_related("item").prefetch_related("item__completions").iterator(chunk_size=CHUNK):
+    for ranking in (
+        rankings.select_related("item", "slot").prefetch_related("item__completions").iterator(chunk_size=CHUNK)
+    ):
         for row in rows_of(ranking):
             yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
@@ -46,6 +49,7 @@ def _ranking_rows(ranking: Ranking) -> Iterator[dict[str, Any]]:
         "rationale": ranking.rationale,
         "active_ms": ranking.active_ms,
         "late": ranking.late,
+        "propensity": ranking.slot.propensity if ranking.slot else None,
         "protocol": ranking.protocol,
         "guidelines_version": ranking.guidelines_version,
         "created_at": ranking.created_at.isoformat(),

@@ -25,14 +25,20 @@ class CampaignForm(forms.ModelForm):
 
     class Meta:
         model = Campaign
-        fields = ["name", "protocol", "overlap", "guidelines"]
-        widgets = {"protocol": forms.RadioSelect}
+        fields = ["name", "protocol", "overlap", "order", "guidelines"]
+        widgets = {"protocol": forms.RadioSelect, "order": forms.RadioSelect}
         help_texts = {"overlap": "How many people answer each item. More than one shows how far they agree."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk and self.instance.items.exists():
             self.fields["protocol"].disabled = True
+        self.fields["order"].required = False
+
+    def clean_order(self) -> str:
+        """Left as it is by whoever does not send it."""
+        order: str = self.cleaned_data["order"] or self.instance.order
+        return order
 
 
 class ImportForm(forms.Form):

@@ -39,6 +39,10 @@ class Campaign(models.Model):
         RANKING = "ranking", "Ranking: put 2 to 9 answers in order"
         CONVERSATION = "conversation", "Conversation: which of two whole conversations is better"
 
+    class Order(models.TextChoices):
+        RANDOM = "random", "At random"
+        INFORMATIVE = "informative", "What teaches most first"
+
     public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
     name = models.CharField(max_length=120)
     guidelines = models.TextField(blank=True, help_text="Markdown, shown to annotators beside every item.")
@@ -48,6 +52,13 @@ class Campaign(models.Model):
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(50)],
         help_text="How many people rank each item.",
+    )
+    order = models.CharField(
+        max_length=12,
+        choices=Order,
+        default=Order.RANDOM,
+        db_default=Order.RANDOM,
+        help_text="In which order items are given out.",
     )
     slot_count = models.PositiveIntegerField(
         default=0, editable=False, help_text="Slots that are not void; kept here so that progress needs no counting."
@@ -137,6 +148,9 @@ class Slot(models.Model):
     expires_at = models.DateTimeField(null=True)
     priority = models.IntegerField(default=0, help_text="Lower first.")
     random_key = models.FloatField(default=new_random_key, help_text="Order within a priority; drawn again on release.")
+    propensity = models.FloatField(
+        null=True, help_text="How likely its item was to be chosen when `steering` chose it; null in random order."
+    )
     shown_order = models.JSONField(default=list, help_text="Completion indices as shown to the lease holder.")
 
     class Meta:
@@ -273,3 +287,24 @@ class CampaignStatistics(models.Model):
     made_at = models.DateTimeField(null=True)
     payload = models.JSONField(default=dict)
     wanted = models.BooleanField(default=False, help_text="Somebody looks at the report; a worker shall compute it.")
+
+
+class Steering(models.Model):
+    """Of a campaign whose queue is ordered by what teaches most: what was chosen last, kept by `steering.py`."""
+
+    campaign = models.OneToOneField(Campaign, on_delete=models.CASCADE, related_name="steering", primary_key=True)
+    turn = models.PositiveIntegerField(default=0, help_text="Counts up; a choice of an older turn is thrown away.")
+    wanted = models.BooleanField(default=True, help_text="Choose again as soon as anything is known.")
+    answers = models.PositiveIntegerField(default=0, help_text="People's answers when this turn began.")
+    made_at = models.DateTimeField(null=True)
+    candidates = models.PositiveIntegerField(default=0, help_text="Items that were chosen from.")
+    chosen = models.PositiveIntegerField(default=0, help_text="Slots put in front; none where the order is random.")
+    judge = models.CharField(max_length=120, blank=True, help_text="The reward model chosen by; blank: by sources.")
+    model = models.CharField(max_length=120, blank=True, help_text="The reward model that the kept gains are of.")
+
+
+class ItemGain(models.Model):
+    """How far the members of a campaign's newest reward ensemble disagree about an item."""
+
+    item = models.OneToOneField(Item, on_delete=models.CASCADE, related_name="+", primary_key=True)
+    gain = models.FloatField()

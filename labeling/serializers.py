@@ -20,7 +20,17 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
 
     class Meta:
         model = Campaign
-        fields = ["id", "name", "guidelines", "guidelines_version", "protocol", "overlap", "state", "created_at"]
+        fields = [
+            "id",
+            "name",
+            "guidelines",
+            "guidelines_version",
+            "protocol",
+            "overlap",
+            "order",
+            "state",
+            "created_at",
+        ]
         read_only_fields = ["guidelines_version", "state", "created_at"]
 
 

@@ -20,6 +20,7 @@ from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
 from labeling.assignment import progress, why_empty
 from labeling.forms import MAX_GUIDELINES, CampaignForm, MemberForm, RoleForm
 from labeling.models import Campaign, Contribution, Membership
+from labeling.steering import standing
 
 STATE_ORDER = ["open", "paused", "draft", "closed"]
 
@@ -80,7 +81,7 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     """The overview: numbers for managers and reviewers, what is asked for everybody."""
     context = campaign_context(request, campaign, "overview") | {"progress": progress(request.user, campaign)}
     if context["can_review"]:
-        context["people"] = reports.contribution_rows(campaign)
+        context |= {"people": reports.contribution_rows(campaign), "standing": standing(campaign)}
         context["has_rankings"] = campaign.rankings.accepted().exists()
     else:
         context["why"] = why_empty(request.user, campaign, now=timezone.now()) if campaign.state != "open" else ""
@@ -92,7 +93,8 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 def campaign_live(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """The part of the overview that changes while people work."""
     context = campaign_context(request, campaign, "overview")
-    context |= {"progress": progress(request.user, campaign), "people": reports.contribution_rows(campaign)}
+    context |= {"people": reports.contribution_rows(campaign), "standing": standing(campaign)}
+    context["progress"] = progress(request.user, campaign)
     return render(request, "labeling/campaign_detail.html#live", context)
 
 

@@ -22,12 +22,14 @@ from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import ConnectorException
 
 from labeling.statistics import refresh_wanted
+from labeling.steering import order_queues
 from training import queue
 
 logger = logging.getLogger(__name__)
 
 UPKEEP_EVERY = 10.0  # seconds
 REPORTS_EVERY = 2.0
+QUEUES_EVERY = 2.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.OperationalError, OSError)
@@ -53,6 +55,7 @@ async def work(concurrency: int) -> None:
     tasks = [asyncio.create_task(lane(f"lane {number + 1}")) for number in range(concurrency)]
     tasks.append(asyncio.create_task(now_and_then(queue.look_after_runs, UPKEEP_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(refresh_wanted, REPORTS_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(order_queues, QUEUES_EVERY)))
 
     def shut_down() -> None:
         logger.info("Shutting down: engines save their state, runs go back to the queue.")
@@ -86,7 +89,7 @@ async def lane(name: str) -> None:
 
 
 async def now_and_then(duty: Callable[[], object], every: float) -> None:
-    """Find runs whose worker died, here or elsewhere; compute the reports that somebody looks at."""
+    """Find runs whose worker died; compute reports that somebody looks at; put in front what teaches most."""
     while True:
         try:
             await database_sync_to_async(duty, thread_sensitive=False)()
