@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rewardmodel.stats.pairs import InvalidTiers, carries_preference, check_tiers
@@ -43,6 +43,8 @@ class Item:
     labels: tuple[Label, ...]
     prompt: str
     """Key of the prompt: equal messages, equal key."""
+    sources: tuple[str, ...] = ()
+    """What wrote each completion, "" where nobody knows; empty where the rows do not say. Only reports read it."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Encoded:
 def group_rows(rows: Iterable[Mapping[str, Any]], *, ties: bool = False) -> list[Item]:
     """Items in order of appearance, each with the rankings of all people.
 
-    A row is {"item", "messages", "completions", "tiers", "labeler", "weight"}. Rankings of a single tier prefer nothing
-    and are left out, unless `ties` says that the loss learns from them; so are items without any other. Raises
-    DataError.
+    A row is {"item", "messages", "completions", "tiers", "labeler", "weight", "sources"?}. Rankings of a single tier
+    prefer nothing and are left out, unless `ties` says that the loss learns from them; so are items without any other.
+    Raises DataError.
     """
     found: dict[str, Item] = {}
     labels: dict[str, list[Label]] = {}
@@ -77,11 +79,7 @@ def group_rows(rows: Iterable[Mapping[str, Any]], *, ties: bool = False) -> list
             raise DataError(f"Row {number} of the rankings shows item {item.id} with other texts than an earlier row.")
         if label.weight > 0 and (carries_preference(label.tiers) or (ties and len(label.tiers[0]) > 1)):
             labels.setdefault(item.id, []).append(label)
-    return [
-        Item(item.id, item.messages, item.completions, tuple(labels[id]), item.prompt)
-        for id, item in found.items()
-        if id in labels
-    ]
+    return [replace(item, labels=tuple(labels[id])) for id, item in found.items() if id in labels]
 
 
 def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
@@ -167,8 +165,17 @@ def _read_row(row: Mapping[str, Any]) -> tuple[Item, Label]:
     weight = float(row.get("weight", 1.0))
     if not 0 <= weight < float("inf"):
         raise ValueError(f"weight {weight} is no weight")
-    item = Item(str(row["item"]), messages, completions, (), prompt_key(messages, completions))
+    sources = _sources(row.get("sources"), len(completions))
+    item = Item(str(row["item"]), messages, completions, (), prompt_key(messages, completions), sources)
     return item, Label(tiers, str(row.get("labeler", "")), weight)
+
+
+def _sources(values: Any, size: int) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list) or len(values) != size or not all(v is None or isinstance(v, str) for v in values):
+        raise ValueError("sources are a list of names, or nulls, one for each completion")
+    return tuple(value or "" for value in values)
 
 
 def _messages(values: Any) -> tuple[Message, ...]:

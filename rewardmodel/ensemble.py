@@ -16,15 +16,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from rewardmodel.data import Encoded
-from rewardmodel.model import RewardModel, RewardModelError
+from rewardmodel.model import TRAJECTORY, RewardModel, RewardModelError
 from rewardmodel.pessimism import PessimisticHead, UncertainScores
 from rewardmodel.reading import Groups
 from rewardmodel.tokens import Message
+from rewardmodel.trajectory import TrajectoryModel
 
 ENSEMBLE = "ensemble.json"
 
@@ -85,7 +87,8 @@ class Ensemble:
         """A saved ensemble, or a single saved model as an ensemble of one."""
         folder = Path(folder)
         combination = read_combination(folder)
-        first = RewardModel.load(folder, base=base, device=device)
+        kind = TrajectoryModel if (folder / TRAJECTORY).is_file() else RewardModel
+        first = kind.load(folder, base=base, device=device)
         others = member_folders(folder, combination.members)[1:]
         members = [first, *(first.load_sibling(n, part) for n, part in enumerate(others, start=1))]
         single = combination.pessimism and len(members) == 1
@@ -120,7 +123,7 @@ class Ensemble:
             head = self._doubtful
             judged = self.members[0].group_scores(groups, lambda states: torch.stack(head.score(states), dim=1))
             return [UncertainScores(both[:, 0], both[:, 1]) for both in judged]
-        of_members = [member.group_scores(groups, member.head) for member in self.members]
+        of_members = [[member.head.normalised(raw) for raw in member.group_scores(groups)] for member in self.members]
         return [agree_on(torch.stack(scores)) for scores in zip(*of_members, strict=True)]
 
     def group_scores(self, groups: Groups) -> list[Tensor]:
@@ -131,6 +134,22 @@ class Ensemble:
     def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
         """Normalised scores of whole conversations."""
         return [float(score) for one in self._judge_alone(conversations) for score in self.combination(one)]
+
+    @torch.no_grad()
+    def turn_rewards(self, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:
+        """What each turn adds to the scores of whole conversations, where the members reward turns.
+
+        Without pessimism, which is of the whole. Raises RewardModelError where they do not.
+        """
+        members = [member for member in self.members if isinstance(member, TrajectoryModel)]
+        if len(members) < len(self.members):
+            raise RewardModelError("These members score whole conversations, and no turns.")
+        found = zip(*(member.turn_rewards(conversations) for member in members), strict=True)
+        mean, sd = self.combination.mean, self.combination.sd
+        return [
+            [(fmean(of_members) - mean / len(turns[0])) / sd for of_members in zip(*turns, strict=True)]
+            for turns in found
+        ]
 
     def uncertainty(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
         """How far the scores of whole conversations may be off; 0 for a single model without a `PessimisticHead`."""

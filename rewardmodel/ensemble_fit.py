@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rewardmodel.fit import Fit, Progress
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.model import RewardModel
 from rewardmodel.tokens import common_beginning
+from rewardmodel.trajectory import Turns
 
 
 def bootstrap(items: Sequence[Encoded], seed: int) -> tuple[list[Encoded], list[Encoded]]:
@@ -79,6 +81,13 @@ class EnsembleFit:
         """The first member's; the others' differ by what their samples say."""
         return self.fits[0].likelihood
 
+    @property
+    def reliability(self) -> dict[str, float]:
+        """How far each person can be relied on: the mean of what the members' samples say."""
+        found = [fit.reliability for fit in self.fits]
+        people = sorted(set().union(*found))
+        return {person: fmean(one[person] for one in found if person in one) for person in people}
+
     def run(self) -> Iterator[Progress]:
         """The members' optimizer steps, one member after the other, numbered through."""
         for fit in self.fits:
@@ -104,7 +113,7 @@ class EnsembleFit:
         """Mean deviation on held-out completions, and how surely it tells completions of shuffled tokens from them."""
         generator = random.Random(f"{self.config.seed}/garble")
         real = [e.sequences for e in self.held_out]
-        garbled = [[_garble(s, common_beginning(group), generator) for s in group] for group in real]
+        garbled = [[_garbled(s, common_beginning(group), generator) for s in group] for group in real]
         known, strange = (
             torch.cat([judged.uncertainty for judged in self.model.judge(groups)]).tolist()
             for groups in (real, garbled)
@@ -126,8 +135,10 @@ def area_under_curve(high: Sequence[float], low: Sequence[float]) -> float:
     return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
 
 
-def _garble(sequence: Sequence[int], start: int, generator: random.Random) -> list[int]:
-    """The tokens between `start` and the last one in random order."""
+def _garbled(sequence: Sequence[int], start: int, generator: random.Random) -> list[int]:
+    """The tokens between `start` and the last one in random order; of turns, those of the answers."""
+    if isinstance(sequence, Turns):
+        return sequence.garbled(generator)
     middle = list(sequence[start:-1])
     generator.shuffle(middle)
     return [*sequence[:start], *middle, sequence[-1]]

@@ -54,7 +54,7 @@ class Fit:
                 plackett_luce_choices(label.tiers)  # a tie that is too large is said now, not in mid-training
         self.model, self.train, self.held_out, self.config = model, train, held_out, config
         # Found out here, with the weights of the start, so that a resumed fit decides alike.
-        model.reader.shares_beginnings(max(e.longest for e in (*train, *held_out)))
+        model.prepare(max(e.longest for e in (*train, *held_out)))
         self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.evaluate_every = max(1, self.steps_per_epoch // config.evaluations_per_epoch)
@@ -68,6 +68,11 @@ class Fit:
         self._start = {name: p.detach().clone() for name, p in self._learning.items()} if config.l2 else {}
         self._learning |= {f"likelihood.{name}": p for name, p in self.likelihood.named_parameters()}
         self._optimizer = self._make_optimizer()
+
+    @property
+    def reliability(self) -> dict[str, float]:
+        """How far each person can be relied on, as far as that is learned."""
+        return dict(sorted(self.likelihood.reliability.items()))
 
     def is_done(self) -> bool:
         """At the last step, or held-out loss has not improved for `patience` evaluations."""

@@ -38,7 +38,10 @@ class RewardHead(nn.Module):
         return F.linear(hidden.float(), self.weight, self.bias)[..., 0]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return (self.raw(hidden) - self.mean) / self.sd
+        return self.normalised(self.raw(hidden))
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        return (raw - self.mean) / self.sd
 
 
 def load_head(folder: Path) -> RewardHead:

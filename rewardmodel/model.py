@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -72,7 +72,7 @@ class RewardModel(nn.Module):
         seed: int = 0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-    ) -> RewardModel:
+    ) -> Self:
         """A model to train, on a base by local path or hub name.
 
         It starts from a copy of `adapter` (e.g. of the SFT policy) where one is given, and keeps that one's rank.
@@ -103,7 +103,7 @@ class RewardModel(nn.Module):
         base: str = "",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-    ) -> RewardModel:
+    ) -> Self:
         """A saved model, ready to score. `base` replaces the base that the adapter names (it may have moved)."""
         folder = Path(folder)
         if cls is RewardModel and (folder / TRAJECTORY).exists():
@@ -182,6 +182,10 @@ class RewardModel(nn.Module):
         sequences = [self.encode(messages) for messages in conversations]
         return [float(score) for score in self.reader.read_alone(sequences, self.head)]
 
+    def prepare(self, longest: int) -> None:
+        """Find out how groups with sequences of up to so many tokens are read, before the weights change."""
+        self.reader.shares_beginnings(longest)
+
     def learning(self) -> dict[str, nn.Parameter]:
         """What is trained: this model's own adapter (or all weights) and its head."""
         self._activate()
@@ -191,7 +195,7 @@ class RewardModel(nn.Module):
             if p.requires_grad and (".lora_" not in name or f".{self.adapter}." in name)
         }
 
-    def sibling(self, number: int, seed: int) -> RewardModel:
+    def sibling(self, number: int, seed: int) -> Self:
         """Another model to train on the same base: an adapter like this one's, and a head of its own."""
         if not isinstance(self.model, PeftModel):
             raise RewardModelError("Only adapters can share a base: set lora_rank above 0.")
@@ -206,15 +210,15 @@ class RewardModel(nn.Module):
             )
         return self._beside(name, head)
 
-    def load_sibling(self, number: int, folder: Path) -> RewardModel:
+    def load_sibling(self, number: int, folder: Path) -> Self:
         """A saved model on the base that this one stands on."""
         head, _ = read_head(folder)
         self.model.load_adapter(str(folder), f"member_{number}", is_trainable=True)
         return self._beside(f"member_{number}", head).requires_grad_(False)
 
-    def _beside(self, adapter: str, head: RewardHead) -> RewardModel:
+    def _beside(self, adapter: str, head: RewardHead) -> Self:
         facts: dict[str, Any] = {"base": self.base, "pooling": self.pooling, "max_length": self.max_length}
-        other = RewardModel(self.model, self.tokenizer, head.to(self.device), adapter=adapter, **facts)
+        other = type(self)(self.model, self.tokenizer, head.to(self.device), adapter=adapter, **facts)
         other.model.to(self.device)
         return other
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from rewardmodel.stats.intervals import clustered_share
 from rewardmodel.stats.pairs import preferences_of
 
 SURPRISES = 8
+LABELERS = 100  # people who are listed, those with the most pairs
+SOURCES = 8  # pairs of sources with a row of their own; the others share one
 EQUAL_LENGTH = 1.1  # lengths at most this far apart count as equal
 SHOWN_CHARACTERS = 1200
 
@@ -39,15 +41,23 @@ class Pair:
     weight: float
 
     @property
+    def probability(self) -> float:
+        """That the model gave to what the person said."""
+        return 1 / (1 + math.exp(-max(self.gap, -700.0)))
+
+    @property
     def right(self) -> float:
         return float(self.gap > 0) + float(self.gap == 0) / 2
 
 
-def held_out_report(items: Sequence[Item], scores: Sequence[Sequence[float]]) -> dict[str, Any]:
+def held_out_report(
+    items: Sequence[Item], scores: Sequence[Sequence[float]], reliability: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """The whole report as plain values. `scores[i]` are the raw scores of the completions of `items[i]`.
 
-    {"pairs", "accuracy", "calibration", "slices": [{"title", "name", "pairs", "accuracy"}], "people", "surprises"};
-    empty when nobody ranked anything apart. An accuracy is {"value", "low", "high", "count", "reason"}.
+    {"pairs", "accuracy", "calibration", "slices": [{"title", "name", "pairs", "accuracy"}], "people", "length",
+    "surprises"}; empty when nobody ranked anything apart. An accuracy is {"value", "low", "high", "count", "reason"}.
+    `reliability` is what training learned of people.
     """
     pairs = list(pairs_of(items, scores))
     if not pairs:
@@ -58,7 +68,7 @@ def held_out_report(items: Sequence[Item], scores: Sequence[Sequence[float]]) ->
         "accuracy": dataclasses.asdict(accuracy(pairs)),
         "calibration": dataclasses.asdict(fitted),
         "slices": slices(pairs),
-        "people": people(pairs),
+        "people": people(pairs, reliability or {}),
         "length": length_bias(pairs),
         "surprises": [surprise(pair) for pair in sorted(pairs, key=lambda p: p.gap)[:SURPRISES] if pair.gap < 0],
     }
@@ -108,11 +118,29 @@ def slices(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
         *_sliced("How far apart the scores are", pairs, quarter, names),
         *_sliced("Answers that several people compared", pairs, opinion, ("people agree", "people differ")),
         *_sliced("Length", pairs, length, ("about equal", "longer one preferred", "shorter one preferred")),
+        *_of_sources(pairs),
     ]
 
 
-def people(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How far people agree on the held-out pairs, the accuracy that this leaves room for, and accuracy by person.
+def _of_sources(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Accuracy where answers of two sources were compared, for the most frequent ones; those unknown are left out."""
+
+    def compared(pair: Pair) -> str | None:
+        chosen, rejected = (pair.item.sources[k] if pair.item.sources else "" for k in (pair.chosen, pair.rejected))
+        return " · ".join(sorted({chosen, rejected})) if chosen and rejected else None
+
+    counts = Counter(name for pair in pairs if (name := compared(pair)))
+    frequent = [name for name, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:SOURCES]]
+
+    def row(pair: Pair) -> str | None:
+        name = compared(pair)
+        return name if name is None or name in frequent else "others"
+
+    return _sliced("Sources compared", pairs, row, [*frequent, "others"])
+
+
+def people(pairs: Sequence[Pair], reliability: Mapping[str, float]) -> dict[str, Any]:
+    """How far people agree on the held-out pairs, the accuracy that this leaves room for, and what there is by person.
 
     Where two people agree with probability a, and each gives the common answer with the same probability q, then
     a = q^2 + (1 - q)^2: a model that always knows the common answer agrees with a person in q of all pairs.
@@ -122,12 +150,18 @@ def people(pairs: Sequence[Pair]) -> dict[str, Any]:
         agree += math.comb(first, 2) + math.comb(second, 2)
         both += math.comb(first + second, 2)
     share = agree / both if both else None
-    labelers = sorted({pair.labeler for pair in pairs})
+    answered = Counter(reliability.keys()) + Counter(pair.labeler for pair in pairs)
+    labelers = sorted(name for name, _ in answered.most_common(LABELERS))
+    found = {one["name"]: one for one in _sliced("", pairs, lambda pair: pair.labeler, labelers)}
+    nothing = {"pairs": 0, "accuracy": dataclasses.asdict(Estimate.undefined("no pair was held out"))}
     return {
         "comparisons": both,
         "agreement": share,
         "ceiling": None if share is None else (1 + math.sqrt(max(2 * share - 1, 0.0))) / 2,
-        "labelers": _sliced("", pairs, lambda pair: pair.labeler, labelers),
+        "labelers": [
+            {"name": name, **nothing, **found.get(name, {}), "reliability": reliability.get(name)} for name in labelers
+        ],
+        "labelers_left_out": len(answered) - len(labelers),
     }
 
 
@@ -149,10 +183,10 @@ def surprise(pair: Pair) -> dict[str, Any]:
     return {
         "item": item.id,
         "labeler": pair.labeler,
-        "probability": 1 / (1 + math.exp(-max(pair.gap, -700.0))),
-        "prompt": _text(item.messages[-1:]),
-        "chosen": _text(item.completions[pair.chosen]),
-        "rejected": _text(item.completions[pair.rejected]),
+        "probability": pair.probability,
+        "prompt": shown_text(item.messages[-1:]),
+        "chosen": shown_text(item.completions[pair.chosen]),
+        "rejected": shown_text(item.completions[pair.rejected]),
     }
 
 
@@ -193,6 +227,7 @@ def _lengths(pair: Pair) -> tuple[int, int]:
     return sum(len(m["content"]) for m in chosen), sum(len(m["content"]) for m in rejected)
 
 
-def _text(messages: Sequence[Any]) -> str:
+def shown_text(messages: Sequence[Any], most: int = SHOWN_CHARACTERS) -> str:
+    """What the messages say, cut to so many characters."""
     text = "\n\n".join(message["content"] for message in messages)
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
+    return text if len(text) <= most else text[:most] + " …"

@@ -121,6 +121,16 @@ def common_beginning(sequences: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(most) if first[i] != last[i]), most)
 
 
+def split_turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """Each answer with what was said since the one before; what follows the last answer is in no turn."""
+    turns: list[list[Message]] = [[]]
+    for message in messages:
+        turns[-1].append(message)
+        if message["role"] == "assistant":
+            turns.append([])
+    return turns[:-1]
+
+
 def pad_id(tokenizer: Tokenizer) -> int:
     """The id to fill batches with; attention masks, not this id, decide what is read."""
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):

@@ -20,16 +20,18 @@ the turns cut off would be missing in the sum.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from rewardmodel.head import RewardHead
 from rewardmodel.model import TRAJECTORY, RewardModel, RewardModelError
 from rewardmodel.reading import PADDED_TOKENS, Groups, Of, similar_lengths
-from rewardmodel.tokens import EncodingError, Message, encode_conversation, pad_id
+from rewardmodel.tokens import EncodingError, Message, encode_conversation, pad_id, split_turns
 
 
 def turn_ends(mask: Tensor) -> Tensor:
@@ -49,6 +51,10 @@ class Turns(list[int]):
         self.parts = tuple(parts)
         super().__init__(token for ids, _ in self.parts for token in ids)
 
+    def garbled(self, generator: random.Random) -> Turns:
+        """The same with the tokens of each part's answers in random order, but for the last one."""
+        return Turns((_garble(ids, mask, generator), mask) for ids, mask in self.parts)
+
 
 class TrajectoryModel(RewardModel):
     """Scores of conversations that are sums over their turns. Make one with `create` or `load`.
@@ -63,14 +69,13 @@ class TrajectoryModel(RewardModel):
         self.history = False
 
     @classmethod
-    def load(cls, folder: Path | str, **options: Any) -> TrajectoryModel:
+    def load(cls, folder: Path | str, **options: Any) -> Self:
         """A saved model, ready to score; options as of `RewardModel.load`. Raises RewardModelError."""
         try:
             history = json.loads((Path(folder) / TRAJECTORY).read_text(encoding="utf-8"))["history"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RewardModelError(f"{folder} holds no rewards of turns: {TRAJECTORY} cannot be read.") from error
         loaded = super().load(folder, **options)
-        assert isinstance(loaded, TrajectoryModel)
         loaded.history = bool(history)
         return loaded
 
@@ -78,6 +83,9 @@ class TrajectoryModel(RewardModel):
         """Write the model into an existing folder, and that it scores turns."""
         super().save(folder)
         (folder / TRAJECTORY).write_text(json.dumps({"history": self.history}) + "\n", encoding="utf-8")
+
+    def prepare(self, longest: int) -> None:
+        """Nothing to find out: turns share no beginnings."""
 
     def encode(self, messages: Sequence[Message]) -> Turns:
         """The ids of a conversation with its turns, as `raw_scores` takes them. Raises EncodingError."""
@@ -122,6 +130,11 @@ class TrajectoryModel(RewardModel):
         raw = self._of_turns([self.encode(messages) for messages in conversations], self.head.raw)
         return [((turns - self.head.mean / len(turns)) / self.head.sd).tolist() for turns in raw]
 
+    def _beside(self, adapter: str, head: RewardHead) -> Self:
+        other = super()._beside(adapter, head)
+        other.history = self.history
+        return other
+
     def _states(self, ids: Tensor, ends: Tensor) -> Tensor:
         """Hidden states (turns, hidden) where `ends` (rows, time) is True, row by row."""
         # Causal attention: what follows a token cannot change it, so padding behind it needs no mask.
@@ -148,14 +161,10 @@ class TrajectoryModel(RewardModel):
         return list(torch.split(torch.cat(found)[order], counts))
 
 
-def split_turns(messages: Sequence[Message]) -> list[list[Message]]:
-    """Each answer with what was said since the one before; what follows the last answer is in no turn."""
-    turns: list[list[Message]] = [[]]
-    for message in messages:
-        turns[-1].append(message)
-        if message["role"] == "assistant":
-            turns.append([])
-    return turns[:-1]
+def _garble(ids: Sequence[int], mask: Sequence[bool], generator: random.Random) -> list[int]:
+    places = [place for place, spoken in enumerate(mask) if spoken][:-1]
+    mixed = dict(zip(places, generator.sample(places, len(places)), strict=True))
+    return [ids[mixed.get(place, place)] for place in range(len(ids))]
 
 
 def _parts(turns: Sequence[int]) -> tuple[tuple[list[int], list[bool]], ...]:

@@ -4,28 +4,58 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+from rewardmodel.stats.annotators import UNRELIABLE
+from training.engine.rundir import EVALUATION
 from training.models import ModelArtifact
 
-FILE = "evaluation.json"  # written by training.engine.reward
 MOST_BYTES = 4_000_000
 WIDTH, HEIGHT, MARGIN = 320, 240, 44
+BAR = 50  # half the width of a turn's bar, with 0 in the middle
 
 
 def evaluation_of(model: ModelArtifact | None) -> dict[str, Any]:
-    """The report of `rewardmodel.report`, with the places of the diagram's points; empty where there is none."""
+    """The report of `rewardmodel.report`, with what its drawings and advice need; empty where there is none."""
     if model is None or model.kind != ModelArtifact.Kind.REWARD:
         return {}
-    path = Path(model.path) / FILE
+    path = Path(model.path) / EVALUATION
     try:
         if path.stat().st_size > MOST_BYTES:
             return {}
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # a model made elsewhere, or before there were reports
         return {}
-    return report | {"diagram": diagram(report["calibration"]["bins"])} if report else {}
+    if not report:
+        return {}
+    filters = (model.run.data if model.run else {}).get("filters", {})
+    learned = [one for one in report["people"]["labelers"] if one.get("reliability") is not None]
+    doubtful = [one["name"] for one in learned if one["reliability"] < UNRELIABLE]
+    return report | {
+        "diagram": diagram(report["calibration"]["bins"]),
+        "reliability_learned": bool(learned),
+        "doubtful": doubtful,
+        # The form takes names separated by spaces or commas, so it cannot name those that hold one.
+        "without": " ".join(
+            [*filters.get("without", []), *(name for name in doubtful if re.fullmatch(r"[^\s,]+", name))]
+        ),
+        "disagreement_auc": model.metrics.get("eval/disagreement_auc"),
+        "turns": [example | {"sides": sides(example)} for example in report.get("turns", [])],
+    }
+
+
+def sides(example: dict[str, Any]) -> list[dict[str, Any]]:
+    """Both conversations of a comparison; bars of their turns on one scale, with `x` and `width` of `BAR` each way."""
+    both = [("Preferred", example["chosen"]), ("Not preferred", example["rejected"])]
+    most = max((abs(turn["reward"]) for _, side in both for turn in side["turns"]), default=0.0) or 1.0
+
+    def drawn(turn: dict[str, Any]) -> dict[str, Any]:
+        width = BAR * abs(turn["reward"]) / most
+        return turn | {"x": round(BAR - width if turn["reward"] < 0 else BAR, 1), "width": round(width, 1)}
+
+    return [side | {"title": title, "turns": [drawn(turn) for turn in side["turns"]]} for title, side in both]
 
 
 def diagram(bins: list[dict[str, float]]) -> dict[str, Any]:

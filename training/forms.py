@@ -42,6 +42,8 @@ CHOICES = {
     "pairwise": "Pairwise",
     "rao_kupper": "Pairwise, ties by Rao and Kupper",
     "davidson": "Pairwise, ties by Davidson",
+    "conversations": "Whole conversations",
+    "turns": "Single turns, which add up",
     "cpu": "CPU",
     "cuda": "GPU (CUDA)",
     "auto": "Automatic",
@@ -116,8 +118,9 @@ class RunForm(forms.Form):
         self.fields["campaign"] = _choice(campaigns_to_train_on(user), CAMPAIGN_HELP[self.kind])
         self.fields["base"] = _choice(start, BASE_HELP[self.kind], label=BASE_LABELS[self.kind])
         if self.kind == TrainingRun.Kind.PPO:
-            rewards = self.models.filter(kind=kinds.REWARD)
-            self.fields["reward"] = _choice(rewards, "Its score is what PPO maximises.", label="Reward model")
+            self.fields["reward"] = _choice(
+                self.models.for_ppo(), "Its score is what PPO maximises.", label="Reward model"
+            )
             self.fields["data_eval_fraction"] = forms.FloatField(
                 label="Share of prompts held out",
                 initial=HELD_OUT,
@@ -230,7 +233,7 @@ def prefilled(kind: str, user: User, query: dict[str, str]) -> dict[str, Any]:
     reward, base = named("reward"), named("base")
     campaign = campaigns_to_train_on(user).filter(public_id=query.get("campaign", "").replace("\x00", "")).first()
     if kind == TrainingRun.Kind.PPO:
-        reward = reward or models.filter(kind=ModelArtifact.Kind.REWARD).first()
+        reward = reward or models.for_ppo().first()
         base = base or (reward.parent if reward else None)
         campaign = campaign or (reward.snapshot.campaign if reward and reward.snapshot else None)
     base = base or models.filter(Q(kind=ModelArtifact.Kind.BASE)).first()

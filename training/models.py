@@ -13,6 +13,7 @@ from django.urls import reverse
 from accounts.ids import new_public_id
 from accounts.models import User
 from labeling.models import Campaign
+from training.engine.config import TURNS
 
 if TYPE_CHECKING:
     from training.engine.rundir import RunDir
@@ -145,6 +146,11 @@ class ArtifactQuerySet(models.QuerySet["ModelArtifact"]):
             return self.none()
         return self.filter(Q(run=None) | Q(run__in=TrainingRun.objects.visible_to(user)))
 
+    def for_ppo(self) -> ArtifactQuerySet:
+        """Reward models that PPO can train against: not those that reward turns."""
+        of_turns = TrainingRun.objects.filter(config__rewards_of=TURNS)
+        return self.filter(kind=ModelArtifact.Kind.REWARD).exclude(run__in=of_turns)
+
 
 class ModelArtifact(models.Model):
     """A model that can be started from or compared: a registered base model, or what a run made.
@@ -188,3 +194,8 @@ class ModelArtifact(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("model_detail", args=[self.public_id])
+
+    @property
+    def rewards_turns(self) -> bool:
+        """Whether this is a reward model whose rewards are those of single turns."""
+        return self.kind == self.Kind.REWARD and self.run is not None and self.run.config.get("rewards_of") == TURNS

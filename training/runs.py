@@ -163,6 +163,10 @@ def _check_inputs(kind: str, inputs: Inputs) -> None:
         raise RunNotPossible(f"“{inputs.base}” is no language model to start from: choose a base model or a policy.")
     if kind == Kind.PPO and (inputs.reward is None or inputs.reward.kind != ModelArtifact.Kind.REWARD):
         raise RunNotPossible("Choose the reward model that PPO trains against.")
+    if kind == Kind.PPO and inputs.reward is not None and inputs.reward.rewards_turns:
+        raise RunNotPossible(
+            f"“{inputs.reward}” rewards single turns, read alone; PPO needs a reward of whole conversations."
+        )
 
 
 def _weights(model: ModelArtifact) -> dict[str, str]:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.contrib.postgres.aggregates import StringAgg
+from django.contrib.postgres.aggregates import ArrayAgg, StringAgg
 from django.db.models import OuterRef, Subquery, TextField
 from django.db.models.functions import Cast
 
@@ -113,13 +113,18 @@ def _lines(
     as_text = Cast("messages", TextField())
     completions = Completion.objects.filter(item=OuterRef("item")).order_by().values("item")
     joined = completions.values(joined=StringAgg(as_text, delimiter=",", order_by="index"))
+    sources = completions.values(sources=ArrayAgg("source", order_by="index"))
     rows = rankings.order_by("item_id", "id").values_list(
-        "item__public_id", Cast("item__messages", TextField()), Subquery(joined), "tiers", "labeler"
+        *("item__public_id", Cast("item__messages", TextField()), Subquery(joined), Subquery(sources)),
+        *("tiers", "labeler"),
     )
-    for item, messages, answers, tiers, labeler in rows.iterator(chunk_size=CHUNK):
+    for item, messages, answers, written_by, tiers, labeler in rows.iterator(chunk_size=CHUNK):
         counts.add(item, tiers, labeler)
         weight = 1.0 if weights is None else weights.get(labeler, UNKNOWN_WEIGHT)
-        rest = json.dumps({"item": item, "labeler": labeler, "tiers": tiers, "weight": weight}, ensure_ascii=False)
+        facts = {"item": item, "labeler": labeler, "tiers": tiers, "weight": weight}
+        if any(written_by):
+            facts["sources"] = [source or None for source in written_by]
+        rest = json.dumps(facts, ensure_ascii=False)
         yield f'{{"messages": {messages}, "completions": [{answers}], {rest[1:]}\n'.encode()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -18,13 +19,14 @@ import transformers
 from rewardmodel.ensemble import Ensemble
 from rewardmodel.model import RewardModel
 from tests.rewardmodel.conftest import save_bert, save_llama
-from tests.rewardmodel.worlds import planted_rows
+from tests.rewardmodel.worlds import planted_rows, planted_talks
 from training.engine.__main__ import main
 from training.engine.episodes import Episodes
 from training.engine.models import RoleModel
 from training.engine.reward_sources import AdapterReward
 from training.engine.rollout import Completion
 from training.engine.rundir import RunDir, read_events, write_atomic, write_jsonl
+from training.engine.session import EngineError
 
 SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "lora_rank": 4, "threads": 1, "checkpoint_every": 3, "device": "cpu"}
 
@@ -106,9 +108,9 @@ def test_a_run_can_doubt_people_and_learn_from_ties(tmp_path: Path, base: str, s
     assert card["metrics"]["eval/accuracy"] > 0.8
     assert ("tie_threshold" in card["metrics"]) == (settings.get("loss") is not None)
     report = json.loads((run.artifact / "evaluation.json").read_text())
-    people = report.get("reliability", {})
-    assert people.keys() == ({"person 0", "person 1"} if settings.get("reliability") else set())
-    assert all(value > 0.9 for value in people.values())
+    people = {one["name"]: one["reliability"] for one in report["people"]["labelers"]}
+    assert people.keys() == {"person 0", "person 1"}
+    assert all(value > 0.9 if settings.get("reliability") else value is None for value in people.values())
 
 
 @pytest.mark.parametrize("options", [{}, {"members": 3, "pessimism": 0.5}, {"pessimism": 0.1}])
@@ -137,9 +139,38 @@ def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str, 
     assert max(scores) - min(scores) > 1
 
 
-@pytest.mark.parametrize("options", [{}, {"members": 2, "reliability": True, "l2": 0.1}])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_run_rewards_the_turns_of_conversations(tmp_path: Path, base: str, members: int) -> None:
+    rows = planted_talks(200, 0)
+    run = make_run(tmp_path / "run", rows, base=base, rewards_of="turns", members=members, epochs=6)
+    assert main([str(run.path)]) == 0
+    card = json.loads((run.artifact / "card.json").read_text())
+    assert card["metrics"]["eval/accuracy"] > 0.85
+    assert ("eval/disagreement_auc" in card["metrics"]) == (members > 1)
+    examples = json.loads((run.artifact / "evaluation.json").read_text())["turns"]
+    model = Ensemble.load(run.artifact)
+    talks = {json.dumps([m["content"] for m in talk[1::2]]): talk for row in rows for talk in row["completions"]}
+    counts, rewards = [], []
+    for side in (side for example in examples for side in (example["chosen"], example["rejected"])):
+        talk = talks[json.dumps([turn["answer"] for turn in side["turns"]])]
+        assert [turn["said"] for turn in side["turns"]] == [message["content"] for message in talk[::2]]
+        found = [turn["reward"] for turn in side["turns"]]
+        assert model.turn_rewards([talk])[0] == pytest.approx(found, abs=1e-4)
+        assert model.score([talk])[0] == pytest.approx(side["score"], abs=1e-4) == pytest.approx(sum(found), abs=1e-4)
+        counts += [turn["answer"].count("z") for turn in side["turns"]]
+        rewards += found
+    assert np.corrcoef(counts, rewards)[0, 1] > 0.8
+    roles = RoleModel(transformers.AutoModelForCausalLM.from_pretrained(base), model.members[0].tokenizer, base)
+    with pytest.raises(EngineError, match="rewards single turns"):
+        AdapterReward(roles, str(run.artifact), base)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"members": 2, "reliability": True, "l2": 0.1}, {"members": 2, "rewards_of": "turns", "loss": "davidson"}],
+)
 def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str, options: dict[str, Any]) -> None:
-    rows = planted_rows(80, 3, 1)
+    rows = planted_talks(80, 1) if "rewards_of" in options else planted_rows(80, 3, 1)
     undisturbed = make_run(tmp_path / "a", rows, base=base, lora_dropout=0.1, **options)
     stopped = make_run(tmp_path / "b", rows, base=base, lora_dropout=0.1, **options)
     assert main([str(undisturbed.path)]) == 0
@@ -155,14 +186,17 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str, opti
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"members": 3, "pessimism": 0.5, "lora_dropout": 0.1}])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str, options: dict[str, Any]) -> None:
     rows = planted_rows(80, 3, 1)
     # Long enough that it is still running when this process, on a busy machine, gets to look.
-    settings = {"base": base, "epochs": 80, "learning_rate": 1e-4, "checkpoint_every": 10}
+    epochs = 80 // options.get("members", 1)
+    settings = {"base": base, "epochs": epochs, "learning_rate": 1e-4, "checkpoint_every": 10} | options
     undisturbed, killed = make_run(tmp_path / "a", rows, **settings), make_run(tmp_path / "b", rows, **settings)
     process = subprocess.Popen([sys.executable, "-m", "training.engine", str(killed.path)])
     deadline = time.monotonic() + 300
-    while len(read_events(killed.events, 0)[0]) < 20 and process.poll() is None and time.monotonic() < deadline:
+    seen = 160 if options else 20  # of three members, the second is learning then
+    while len(read_events(killed.events, 0)[0]) < seen and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
@@ -184,6 +218,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str) -> No
         (planted_rows(9, 3, 0), {"adapter": "/nowhere/adapter"}, "does not fit the base model"),
         (planted_rows(9, 3, 0), {"members": 2, "lora_rank": 0}, "set lora_rank above 0"),
         (planted_rows(9, 3, 0), {"loss": "davidson", "label_smoothing": 0.1}, "no meaning with davidson"),
+        (planted_rows(9, 3, 0), {"rewards_of": "turns"}, "Every completion is a single answer"),
+        (planted_talks(9, 0), {"rewards_of": "turns", "pessimism": 0.5}, "set it to 0"),
+        (planted_talks(9, 0), {"rewards_of": "turns", "max_length": 8}, "all turns count"),
     ],
 )
 def test_a_run_that_cannot_work_says_why_in_one_sentence(

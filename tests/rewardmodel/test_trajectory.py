@@ -16,8 +16,8 @@ from rewardmodel.config import FitConfig
 from rewardmodel.data import encode_items, group_rows, split_items
 from rewardmodel.fit import Fit
 from rewardmodel.model import TRAJECTORY, RewardModel, RewardModelError
-from rewardmodel.tokens import EncodingError
-from rewardmodel.trajectory import TrajectoryModel, split_turns, turn_ends
+from rewardmodel.tokens import EncodingError, split_turns
+from rewardmodel.trajectory import TrajectoryModel, turn_ends
 
 Talk = list[dict[str, str]]
 CONFIG = FitConfig(epochs=4, learning_rate=1e-2, head_learning_rate=1e-2)

@@ -30,3 +30,28 @@ def planted_rows(prompts: int, k: int, seed: int, *, shuffled: bool = False, peo
             for person in range(people)
         ]
     return rows
+
+
+def planted_talks(pairs: int, seed: int) -> list[dict[str, Any]]:
+    """Pairs of whole conversations of two to four answers; the one with more z in its answers is better."""
+    generator = random.Random(seed)
+    rows: list[dict[str, Any]] = []
+    while len(rows) < pairs:
+        talks = [
+            [
+                {"role": role, "content": _letters(generator, among)}
+                for _ in range(generator.randint(2, 4))
+                for role, among in (("user", "1234"), ("assistant", "abcz"))
+            ]
+            for _ in range(2)
+        ]
+        points = [sum(message["content"].count("z") for message in talk) for talk in talks]
+        if points[0] != points[1]:
+            better = int(points[1] > points[0])
+            about = {"item": str(len(rows)), "messages": [], "labeler": "ann", "weight": 1.0}
+            rows.append(about | {"completions": talks, "tiers": [[better], [1 - better]]})
+    return rows
+
+
+def _letters(generator: random.Random, among: str) -> str:
+    return "".join(generator.choice(among) for _ in range(4))

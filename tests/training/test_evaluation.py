@@ -13,8 +13,8 @@ from rewardmodel.report import held_out_report
 from tests.conftest import client_for
 from tests.security.payloads import PAYLOADS
 from tests.training.test_pages import MakeRun, finish, text_of
-from training.engine.artifacts import EVALUATION
-from training.evaluation import FILE, HEIGHT, WIDTH, diagram
+from training.engine.rundir import EVALUATION
+from training.evaluation import HEIGHT, WIDTH, diagram
 from training.models import ModelArtifact
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def model(make_run: MakeRun) -> ModelArtifact:
     model = finish(run, "reward")
     folder = Path(model.path)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps(held_out_report(items, [[1.0, 0.0], [4.0, 0.0]])))
+    (folder / EVALUATION).write_text(json.dumps(held_out_report(items, [[1.0, 0.0], [4.0, 0.0]])))
     return model
 
 
@@ -52,13 +52,9 @@ def test_the_page_shows_calibration_slices_ceiling_and_surprises(researcher: Use
 
 def test_a_model_without_a_report_has_a_page_without_it(researcher: User, model: ModelArtifact) -> None:
     for content in (None, "", "no json", "{}"):
-        path = Path(model.path) / FILE
+        path = Path(model.path) / EVALUATION
         path.unlink() if content is None else path.write_text(content)
         assert "Held-out comparisons" not in text_of(client_for(researcher).get(model.run.get_absolute_url()))
-
-
-def test_engine_and_page_mean_the_same_file() -> None:
-    assert EVALUATION == FILE
 
 
 def test_points_of_the_diagram_lie_in_it_and_the_sure_ones_right() -> None:

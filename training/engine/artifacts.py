@@ -19,7 +19,6 @@ from .rundir import write_atomic
 from .session import EngineError, Session
 
 CARD, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "card.json", "adapter_config.json", "adapter_model.safetensors"
-EVALUATION = "evaluation.json"  # of a reward model: `rewardmodel.report.held_out_report`
 
 
 def write(session: Session, kind: str, format: str, metrics: dict[str, float], fill: Callable[[Path], None]) -> None:

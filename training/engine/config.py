@@ -18,6 +18,8 @@ from typing import Any
 
 from rewardmodel.config import ALL_LINEAR, GAUSSIAN, KAIMING, LORA, LOSSES, VARIANTS, AdapterConfig, FitConfig
 
+CONVERSATIONS, TURNS = "conversations", "turns"
+
 
 class ConfigError(ValueError):
     """The config cannot be used; the message names the setting and what to change."""
@@ -129,6 +131,13 @@ class RewardConfig(CommonConfig, LoraConfig):
         choices=LOSSES,
         basic=True,
     )
+    rewards_of: str = setting(
+        CONVERSATIONS,
+        "What gets a reward: a whole conversation, or each of its turns, read alone; a conversation's score is then "
+        "their sum (Christiano et al. 2017). For conversations of several answers; what lies between turns, such as a "
+        "contradiction, is then in no reward, and PPO cannot be run against them.",
+        choices=(CONVERSATIONS, TURNS),
+    )
     top: int = setting(0, "Plackett-Luce: only so many of the best places count; 0 for the whole order.", low=0)
     noise: float = setting(
         0.0, "Share of the answers that are taken to be random, whoever gave them.", low=0, high=0.99
@@ -177,6 +186,10 @@ class RewardConfig(CommonConfig, LoraConfig):
         self.fit()
         if self.members > 1 and not self.lora_rank:
             raise ConfigError("Several members share one base, so they need adapters: set lora_rank above 0.")
+        if self.rewards_of == TURNS and self.pessimism:
+            raise ConfigError(
+                f"pessimism is taken off whole conversations: set it to 0, or rewards_of to {CONVERSATIONS}."
+            )
 
     def fit(self) -> FitConfig:
         """The part of the settings that is the library's. Raises ConfigError for those that do not go together."""

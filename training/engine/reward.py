@@ -14,11 +14,15 @@ from rewardmodel.fit import Fit, FitError
 from rewardmodel.losses import TieTooLarge
 from rewardmodel.model import RewardModel, RewardModelError
 from rewardmodel.report import held_out_report
+from rewardmodel.tokens import split_turns
+from rewardmodel.trajectory import TrajectoryModel
+from rewardmodel.turn_report import turn_examples
 
 from . import artifacts
-from .config import RewardConfig
+from .config import CONVERSATIONS, TURNS, RewardConfig
 from .data import read_rows
 from .lora import use_fast_forward
+from .rundir import EVALUATION
 from .session import EngineError, Session
 
 
@@ -51,15 +55,15 @@ def _run(session: Session, config: RewardConfig) -> None:
     model: RewardModel | Ensemble = fit.model
     if isinstance(model, RewardModel) and config.pessimism:
         model = Ensemble.cautious(model, fit.train, config.pessimism)
-    report = held_out_report(
-        [e.item for e in fit.held_out], [scores.tolist() for scores in score_items(model, fit.held_out)]
-    )
-    if config.reliability:
-        report["reliability"] = dict(sorted(fit.likelihood.reliability.items()))
+    held_out = [e.item for e in fit.held_out]
+    scores = [scores.tolist() for scores in score_items(model, fit.held_out)]
+    report = held_out_report(held_out, scores, fit.reliability)
+    if report and config.rewards_of == TURNS:
+        report["turns"] = turn_examples(held_out, scores, cast(TrajectoryModel | Ensemble, model).turn_rewards)
 
     def fill(folder: Path) -> None:
         model.save(folder)
-        artifacts.write_json(folder / artifacts.EVALUATION, report)
+        artifacts.write_json(folder / EVALUATION, report)
 
     artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill)
 
@@ -67,7 +71,11 @@ def _run(session: Session, config: RewardConfig) -> None:
 def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:
     items = group_rows(read_rows(session.rundir, "rankings.jsonl"), ties=config.loss in TIE_AWARE)
     train, held_out = split_items(items, config.eval_fraction, config.seed)
-    model = RewardModel.create(
+    if config.rewards_of == TURNS and not any(len(split_turns(c)) > 1 for item in items for c in item.completions):
+        raise EngineError(
+            f"Every completion is a single answer, so there are no turns to reward: set rewards_of to {CONVERSATIONS}."
+        )
+    model = (TrajectoryModel if config.rewards_of == TURNS else RewardModel).create(
         config.base,
         adapter=config.adapter,
         lora_rank=config.lora_rank,

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rewardmodel.ensemble import agree_on, member_folders, read_combination
-from rewardmodel.model import RewardModelError, load_head
+from rewardmodel.model import TRAJECTORY, RewardModelError, load_head
 from rewardmodel.pessimism import PessimisticHead, UncertainScores
 
 from .artifacts import read_card
+from .config import CONVERSATIONS
 from .episodes import Episodes
 from .models import RoleModel, adapter_folder
 from .session import EngineError
@@ -37,6 +38,11 @@ class AdapterReward:
         if Path(trained_on).resolve() != Path(base).resolve():
             raise EngineError(
                 f"The reward model was trained on {trained_on}, the policy's base is {base}: take one base."
+            )
+        if (path / TRAJECTORY).is_file():
+            raise EngineError(
+                "The reward model rewards single turns, read alone: take one that was trained with rewards_of "
+                f"{CONVERSATIONS}."
             )
         try:
             self.combination = read_combination(path)

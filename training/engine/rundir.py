@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+EVALUATION = "evaluation.json"
+"""In the artifact of a reward model: `rewardmodel.report.held_out_report`."""
 EVENT_TYPES = ("metrics", "sample", "stage", "warning")
 
 

@@ -23,6 +23,12 @@ def number(value: Any) -> str:
 
 
 @register.filter
+def signed(value: float) -> str:
+    """A reward: what lies below 0 has a minus sign of full width."""
+    return f"{value:+.2f}".replace("-", "\u2212")
+
+
+@register.filter
 def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
