@@ -152,9 +152,8 @@ def share(number: int) -> list[float]:
 
 def report(order: str, waits: list[float]) -> None:
     p50, p95, p99 = (waits[int(len(waits) * part)] for part in (0.5, 0.95, 0.99))
-    print(
-        f"  {order}: {PEOPLE} people in {PROCESSES} processes, {len(waits):,} answers, {len(waits) / SECONDS:,.0f} per second"
-    )
+    print(f"  {order}:")
+    print(f"  {PEOPLE} people in {PROCESSES} processes, {len(waits):,} answers, {len(waits) / SECONDS:,.0f} per second")
     print(f"  submit and next: p50 {p50:.1f} ms, p95 {p95:.1f} ms (target: under {TARGET_MS:.0f}), p99 {p99:.1f} ms")
 
 

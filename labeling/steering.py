@@ -17,6 +17,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,9 @@ def take_gains(campaign: Campaign, gains: Mapping[str, float], *, model: str) ->
     row.save(update_fields=["wanted", "model"])
     ItemGain.objects.filter(item__campaign=campaign).delete()
     items = campaign.items.filter(public_id__in=gains).values_list("pk", "public_id")
-    ItemGain.objects.bulk_create(ItemGain(item_id=item, gain=gains[public_id]) for item, public_id in items)
+    ItemGain.objects.bulk_create(
+        ItemGain(item_id=item, gain=gains[public_id]) for item, public_id in items if isfinite(gains[public_id])
+    )
 
 
 def next_items(campaign: Campaign, slots: int) -> list[int]:

@@ -17,6 +17,7 @@ from config.push import notify
 from training import queue
 from training.engine.rundir import sha256_of
 from training.models import ModelArtifact, RunEvent, TrainingRun
+from training.steering import hand_over
 
 State = TrainingRun.State
 
@@ -75,10 +76,11 @@ class Recorder:
         self._transition(state=State.FAILED, worker="", eta_seconds=None, finished_at=Now(), error=error)
 
     def succeeded(self, artifact: ModelArtifact) -> None:
-        """Register the artifact and end the run, together."""
+        """Register the artifact, hand over what it says about items, and end the run, together."""
         with transaction.atomic():
             self._transition(state=State.SUCCEEDED, worker="", eta_seconds=0, finished_at=Now(), error="")
             artifact.save()
+            hand_over(self.run)
 
     def _transition(self, **columns: Any) -> None:
         with transaction.atomic():

@@ -29,6 +29,7 @@ from training.engine.rundir import RunDir, read_jsonl, write_atomic, write_jsonl
 from training.models import DatasetSnapshot, ModelArtifact, TrainingRun
 from training.selection import NoPrompts, PromptOptions, best_completion_rows, prompt_rows
 from training.snapshots import NothingToFreeze, SnapshotFilters, freeze
+from training.steering import write_candidates
 
 Kind = TrainingRun.Kind
 State = TrainingRun.State
@@ -70,7 +71,7 @@ def create_run(
     rundir = RunDir(Path(django_settings.RUNS_DIR) / public_id)
     try:
         rundir.create()
-        snapshot = _write_data(rundir, kind, inputs, owner)
+        snapshot = _write_data(rundir, kind, inputs, config, owner)
         write_atomic(rundir.config, json.dumps(config_to_json(kind, config), indent=1, sort_keys=True))
         with transaction.atomic():
             if snapshot is not None:
@@ -191,22 +192,23 @@ def _versus(inputs: Inputs, choice: str) -> str:
     return theirs["adapter"] or "base"
 
 
-def _write_data(rundir: RunDir, kind: str, inputs: Inputs, owner: User) -> DatasetSnapshot | None:
+def _write_data(rundir: RunDir, kind: str, inputs: Inputs, config: CommonConfig, owner: User) -> DatasetSnapshot | None:
     """Freeze the run's rows and their manifest. Rankings, and what derives from them, go by a snapshot."""
     assert inputs.campaign is not None
-    snapshot = None
+    snapshot, more = None, {}
     if kind in (Kind.REWARD, Kind.SFT):
         snapshot = freeze(inputs.campaign, by=owner, filters=inputs.filters)
         if kind == Kind.REWARD:
             name, count = "rankings.jsonl", snapshot.counts["rankings"]
             _link_or_copy(snapshot.path, rundir.data / name)
+            more = write_candidates(inputs.campaign, rundir) if getattr(config, "members", 1) > 1 else {}
         else:
             name = "sft.jsonl"
             count = write_jsonl(rundir.data / name, best_completion_rows(read_jsonl(snapshot.path)))
     else:
         name = "prompts.jsonl"
         count = write_jsonl(rundir.data / name, prompt_rows(inputs.campaign, inputs.prompts))
-    rundir.write_manifest({name: count})
+    rundir.write_manifest({name: count} | more)
     return snapshot
 
 

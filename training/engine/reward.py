@@ -19,6 +19,7 @@ from rewardmodel.trajectory import TrajectoryModel
 from rewardmodel.turn_report import turn_examples
 
 from . import artifacts
+from .candidates import write_gains
 from .config import CONVERSATIONS, TURNS, RewardConfig
 from .data import read_rows
 from .lora import use_fast_forward
@@ -63,6 +64,7 @@ def _run(session: Session, config: RewardConfig) -> None:
 
     def fill(folder: Path) -> None:
         model.save(folder)
+        write_gains(session, model, folder)
         artifacts.write_json(folder / EVALUATION, report)
 
     artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill)

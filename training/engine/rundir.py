@@ -16,6 +16,7 @@ from typing import Any
 
 EVALUATION = "evaluation.json"
 """In the artifact of a reward model: `rewardmodel.report.held_out_report`."""
+CANDIDATES = "candidates.jsonl"  # items to judge in `data/`, what was found about them in `artifact/`
 EVENT_TYPES = ("metrics", "sample", "stage", "warning")
 
 
