@@ -39,21 +39,23 @@ class AdapterMismatch(ValueError):
     """An adapter cannot go on as the variant that is asked for; the message says what to do."""
 
 
-def peft_config(settings: AdapterConfig, task_type: str, exclude: str | None = None) -> PeftConfig:
+def peft_config(settings: AdapterConfig, task_type: str | None = None, exclude: str | None = None) -> PeftConfig:
     """What peft is to put on a model. `exclude` is a pattern of names that never get an adapter."""
     names = settings.target_names
     where: dict[str, Any] = {
         "target_modules": names[0] if names == [ALL_LINEAR] else names,
-        "exclude_modules": exclude,
         "task_type": task_type,
     }
     if settings.variant == VERA:
         # The projections are saved: a random generator of another version would silently be another model.
+        # Peft cannot exclude layers here; one that is never used stays as it is.
         return VeraConfig(r=settings.rank, vera_dropout=settings.dropout, save_projection=True, **where)
-    where |= {"lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
+    where |= {"exclude_modules": exclude, "lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
     if settings.variant == ADALORA:
         # The schedule is set by `RankBudget` when the number of steps is known.
-        return AdaLoraConfig(init_r=settings.rank, target_r=settings.target_rank, total_step=1, **where)
+        # The weight of orthogonality is the paper's; by peft's, ranks of a planted teacher are found less often.
+        ranks = {"init_r": settings.rank, "target_r": settings.target_rank}
+        return AdaLoraConfig(**ranks, orth_reg_weight=0.1, total_step=1, **where)
     return LoraConfig(
         r=settings.rank,
         init_lora_weights="gaussian" if settings.init == GAUSSIAN else True,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rewardmodel.adapters import adapter_tensors
 
-STARTS, ENDS = 0.1, 1 / 3  # shares of the steps before ranks are taken away, and after
+STARTS, ENDS = 0.2, 0.3  # shares of the steps before ranks are taken away, and after
 
 
 class RankBudget:

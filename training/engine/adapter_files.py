@@ -24,6 +24,11 @@ def adapter_folder(path: str) -> Path:
     return folder
 
 
+def base_of(folder: Path) -> str:
+    """The base that an adapter says it belongs to."""
+    return str(read_adapter_config(folder).base_model_name_or_path or "")
+
+
 def read_adapter_config(folder: Path) -> Any:
     try:
         values = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))

@@ -170,6 +170,10 @@ class RoleModel:
         """What is trained of the role's adapter."""
         return [parameter for _, parameter in self._trained(self._adapters[role])]
 
+    def layers(self, role: str) -> dict[str, BaseTunerLayer]:
+        """The layers that carry the role's adapter, by their names in the bare model."""
+        return adapter_layers(self.model, self._config(role)[0])
+
     def optimizer(
         self, role: str, learning_rate: float, total_steps: int, weight_decay: float = 0.0
     ) -> torch.optim.Optimizer:

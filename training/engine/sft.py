@@ -45,7 +45,7 @@ def run(session: Session) -> None:
         raise EngineError("No conversation has an assistant message to learn from.")
     size = min(config.batch_size, len(usable))
     total = max(1, math.ceil(config.epochs * len(usable) / size))
-    optimizer = adamw(_trained(roles), config.learning_rate, config.weight_decay)
+    optimizer = _optimizer(roles, config, total)
     session.stage("train", f"{len(usable)} conversations, {total} steps.", total_steps=total)
     done, saved = session.resume()
     metrics: dict[str, float] = {}
@@ -61,7 +61,9 @@ def run(session: Session) -> None:
         rate = config.learning_rate * warmup_cosine(step, total, config.warmup)
         set_learning_rate(optimizer, rate)
         batch = [usable[i] for i in indices_of_step(len(usable), size, step, config.seed)]
-        metrics |= {"loss/train": train_step(roles, batch, optimizer, config), "learning_rate": rate}
+        with roles.truncated(ROLE, config.seed, step):
+            loss = train_step(roles, batch, optimizer, config)
+        metrics |= {"loss/train": loss, "learning_rate": rate}
         if held_out_examples and (step == total or step % max(1, total // EVALUATIONS) == 0):
             metrics["eval/loss"] = mean_loss(roles, held_out_examples, config.micro_batch_size)
         session.metrics(step, metrics)
@@ -126,6 +128,12 @@ def _load(session: Session, config: SftConfig) -> RoleModel:
     roles.add_alias(ROLE, "base")
     roles.model.requires_grad_(True)
     return roles
+
+
+def _optimizer(roles: RoleModel, config: SftConfig, steps: int) -> torch.optim.Optimizer:
+    if config.lora_rank:
+        return roles.optimizer(ROLE, config.learning_rate, steps, config.weight_decay)
+    return adamw(_trained(roles), config.learning_rate, config.weight_decay)
 
 
 def _trained(roles: RoleModel) -> list[torch.nn.Parameter]:

@@ -1,0 +1,136 @@
+"""Ranks that are found or chosen: AdaLoRA and DyLoRA against teachers whose ranks are known."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from rewardmodel.adapters import adapter_layers, adapter_tensors, as_lora, effective_weight, peft_config
+from rewardmodel.config import AdapterConfig
+from rewardmodel.dylora import make_truncatable, truncate
+from rewardmodel.tuning import AdapterAdamW, RankBudget
+
+WIDTH = 24
+
+
+class Three(nn.Module):
+    """Three layers side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.a(x), self.b(x), self.c(x)])
+
+
+def teacher(values: list[list[float]], seed: int) -> Tensor:
+    """Updates (layers, out, in) with these singular values in random directions."""
+    generator = torch.Generator().manual_seed(seed)
+    updates = []
+    for of_layer in values:
+        p, q = torch.linalg.qr(torch.randn(2, WIDTH, WIDTH, generator=generator))[0]
+        updates.append(p[:, : len(of_layer)] * torch.tensor(of_layer) @ q[:, : len(of_layer)].T)
+    return torch.stack(updates)
+
+
+def fit(settings: AdapterConfig, updates: Tensor, seed: int, steps: int = 800) -> tuple[Any, float]:
+    """The three layers with an adapter trained to imitate the teacher, and the mean squared error of its updates."""
+    torch.manual_seed(seed)
+    plain = Three()
+    before = torch.stack([layer.weight.detach().clone() for layer in plain.children()])
+    model: Any = get_peft_model(plain, peft_config(settings))
+    adaptive = settings.variant == "adalora"
+    optimizer = AdapterAdamW(
+        [{"params": list(adapter_tensors(model, "default").values())}],
+        lr=1e-2,
+        budget=RankBudget(model.base_model, "default", steps) if adaptive else None,
+    )
+    layers = adapter_layers(model, "default").values()
+    truncation = make_truncatable(layers, "default", settings) if settings.variant == "dylora" else None
+    for step in range(steps):
+        x = torch.randn(64, WIDTH)
+        with truncation.drawn(seed, step) if truncation else nullcontext():
+            error = model(x) - torch.einsum("bi,loi->lbo", x, before + updates)
+        torch.autograd.backward(error.square().mean())
+        optimizer.step()
+        optimizer.zero_grad()
+    learned = torch.stack([effective_weight(layer)[0] for layer in layers]) - before
+    return model, float((learned - updates).square().sum())
+
+
+def test_adalora_finds_the_ranks_of_a_teacher_within_its_budget() -> None:
+    """Ranks 1, 4 and 7, where plain LoRA of rank 4 can imitate the first two only."""
+    exact = 0
+    for seed in range(3):
+        updates = teacher([[1.0] * 1, [1.0] * 4, [1.0] * 7], seed)
+        model, error = fit(AdapterConfig(variant="adalora", rank=8, alpha=16.0, target_rank=4), updates, seed)
+        config, tensors = as_lora(model, "default", model.peft_config["default"])
+        ranks = [len(tensors[f"base_model.model.{name}.lora_A.weight"]) for name in "abc"]
+        assert ranks[0] < ranks[1] < ranks[2]
+        assert sum(ranks) == 3 * 4
+        assert type(config) is LoraConfig
+        exact += ranks == [1, 4, 7]
+        assert error < 7 - 4  # the least that plain LoRA of the same size leaves, by Eckart and Young
+    assert exact >= 2
+
+
+def test_every_truncation_of_dylora_is_better_than_that_of_plain_lora() -> None:
+    """The teacher has eight singular values, so the best update of each rank is known (Eckart and Young)."""
+    values = [2.0 * 0.75**i for i in range(8)]
+    updates = teacher([values] * 3, seed=1)
+    errors = {}
+    for variant in ("lora", "dylora"):
+        model, _ = fit(AdapterConfig(variant=variant, rank=8, alpha=8.0), updates, seed=1, steps=2000)
+        tensors = {name.removeprefix("base_model.model."): t.detach() for name, t in
+                   adapter_tensors(model, "default").items()}  # fmt: skip
+        for rank in range(1, 9):
+            cut = truncate(tensors, rank)
+            learned = torch.stack([cut[f"{name}.lora_B.weight"] @ cut[f"{name}.lora_A.weight"] for name in "abc"])
+            errors[variant, rank] = float((learned - updates).square().sum())
+    best = {rank: 3 * sum(value**2 for value in values[rank:]) for rank in range(1, 9)}
+    for rank in range(1, 8):
+        assert best[rank] <= errors["dylora", rank] < 1.05 * best[rank] + 0.1
+        assert errors["dylora", rank] < 0.7 * errors["lora", rank]
+    assert errors["dylora", 8] < 0.1
+    assert errors["lora", 8] < 0.01
+
+
+def test_a_truncation_that_is_drawn_depends_on_seed_and_step_only() -> None:
+    model = get_peft_model(Three(), peft_config(AdapterConfig(variant="dylora", rank=8)))
+    settings = AdapterConfig(variant="dylora", rank=8, smallest_rank=3)
+    truncation = make_truncatable(adapter_layers(model, "default").values(), "default", settings)
+
+    def drawn(seed: int) -> list[int | None]:
+        ranks = []
+        for step in range(200):
+            with truncation.drawn(seed, step):
+                ranks.append(truncation.rank)
+        return ranks
+
+    assert drawn(0) == drawn(0) != drawn(1)
+    assert set(drawn(0)) == {3, 4, 5, 6, 7, 8}
+    assert truncation.rank is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"variant": "other"}, "variant must be one of"),
+        ({"rank": 0}, "at least 1"),
+        ({"init": "zeros"}, "init must be"),
+        ({"variant": "vera", "init": "gaussian"}, "starts in a way of its own"),
+        ({"targets": " , "}, "names of layers"),
+        ({"variant": "lora_plus", "ratio": 0.0}, "above 0"),
+        ({"variant": "adalora", "rank": 4, "target_rank": 4}, "must be the smaller"),
+        ({"variant": "dylora", "rank": 4, "smallest_rank": 5}, "between 1 and the rank"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        AdapterConfig(**settings)  # type: ignore[arg-type]
