@@ -47,17 +47,22 @@ class Rows:
     """(row, column) of the last token of each sequence: tree by tree, in the order in which the trees were given."""
 
     def attention_mask(self, dtype: torch.dtype) -> Tensor:
-        """(rows, 1, time, time) to be added to attention scores: 0 where row i may look at column j, else minus a lot.
+        """(rows, 1, time, time) to be added to attention scores: see `visible`."""
+        return visible(self.trees, self.branches, dtype)
 
-        Padding looks at earlier padding, so that no softmax is empty.
-        """
-        time = self.ids.shape[1]
-        causal = torch.ones(time, time, dtype=torch.bool, device=self.ids.device).tril()
-        looks, seen = self.branches[:, :, None], self.branches[:, None, :]
-        same = self.trees[:, :, None] == self.trees[:, None, :]
-        visible = causal & same & ((seen == 0) | (seen == looks))
-        mask = torch.zeros(visible.shape, dtype=dtype, device=self.ids.device)
-        return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
+
+def visible(trees: Tensor, branches: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores, (rows, 1, time, time): 0 where row i may look at column j, else minus a lot.
+
+    `trees` and `branches` (rows, time) as in `Rows`. Padding looks at earlier padding, so that no softmax is empty.
+    """
+    time = trees.shape[1]
+    causal = torch.ones(time, time, dtype=torch.bool, device=trees.device).tril()
+    looks, seen = branches[:, :, None], branches[:, None, :]
+    same = trees[:, :, None] == trees[:, None, :]
+    sees = causal & same & ((seen == 0) | (seen == looks))
+    mask = torch.zeros(sees.shape, dtype=dtype, device=trees.device)
+    return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
 def make_tree(sequences: Sequence[Ids]) -> Tree:
@@ -73,17 +78,22 @@ def make_tree(sequences: Sequence[Ids]) -> Tree:
 
 
 def split_group(sequences: Sequence[Ids], hidden: int) -> list[Sequence[Ids]]:
-    """A group in the parts that are cheapest to read as trees, for a model of that hidden size.
+    """A group in the parts that are cheapest to read as trees, for a model of that hidden size."""
+    shared = common_beginning(sequences)
+    others = sum(map(len, sequences)) - shared * len(sequences)
+    size = math.ceil(len(sequences) / cheapest_rows(shared, others, len(sequences), hidden))
+    return [sequences[i : i + size] for i in range(0, len(sequences), size)]
+
+
+def cheapest_rows(shared: int, others: int, count: int, hidden: int) -> int:
+    """In how many rows `count` sequences with `shared` common and `others` other tokens are cheapest to read.
 
     A row of T tokens costs T for its matrices and about T^2 / (2 hidden) for attention over a mask. With P shared and
     S other tokens, m rows cost m P + S + m (P + S / m)^2 / (2 hidden). That is least at m = S / sqrt(2 hidden P + P^2):
     long answers to a short prompt are better read apart.
     """
-    shared = common_beginning(sequences)
-    others = sum(map(len, sequences)) - shared * len(sequences)
-    best = round(others / math.sqrt(2 * hidden * shared + shared**2)) if shared else len(sequences)
-    size = math.ceil(len(sequences) / min(max(best, 1), len(sequences)))
-    return [sequences[i : i + size] for i in range(0, len(sequences), size)]
+    best = round(others / math.sqrt(2 * hidden * shared + shared**2)) if shared else count
+    return min(max(best, 1), count)
 
 
 def fill_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.engine.advantages import KlController, gae, kl_k1, kl_k3, last_valid, token_rewards, whiten
+from training.engine.advantages import (
+    KlController,
+    gae,
+    group_advantages,
+    kl_k1,
+    kl_k3,
+    last_valid,
+    token_rewards,
+    whiten,
+)
 
 REWARDS, VALUES = [-0.1, 0.05, 1.0], [0.2, 0.4, 0.6]
 EXACT = [(0.95, [0.6985, 0.63, 0.4]), (1.0, [0.75, 0.65, 0.4]), (0.0, [0.1, 0.25, 0.4])]
@@ -139,3 +148,19 @@ def test_k3_is_never_negative_and_agrees_with_k1_on_average() -> None:
     assert float(k3.mean()) == pytest.approx(0.005, rel=0.02)
     assert float(k1.std() / 0.005) == pytest.approx(20.0, rel=0.02)
     assert float(k3.std() / 0.005) == pytest.approx(1.42, rel=0.03)
+
+
+def test_group_advantages_equal_their_definitions() -> None:
+    returns = torch.tensor([1.0, 2.0, 6.0, 0.0, 0.0, 0.0])
+    expected = [1 - 8 / 2, 2 - 7 / 2, 6 - 3 / 2, 0.0, 0.0, 0.0]
+    assert group_advantages(returns, 3, "rloo").tolist() == pytest.approx(expected)
+    sd = torch.tensor([1.0, 2.0, 6.0]).std()
+    expected = [(value - 3) / float(sd) for value in (1, 2, 6)] + [0.0] * 3
+    assert group_advantages(returns, 3, "grpo").tolist() == pytest.approx(expected, abs=1e-4)
+    assert group_advantages(returns[:3], 3, "best").tolist() == [0, 0, 1]
+
+
+def test_whitening_without_a_shift_keeps_the_sign() -> None:
+    values, mask = torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]])
+    assert whiten(values, mask, shift=False)[0].tolist() == pytest.approx([1.0, 3.0, 0.0])
+    assert whiten(5 * values, mask, shift=False)[0].tolist() == pytest.approx([1.0, 3.0, 0.0])

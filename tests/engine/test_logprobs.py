@@ -53,6 +53,23 @@ def test_they_equal_the_plain_computation(make: Any, plain: bool, temperature: f
         torch.testing.assert_close(mine, plain_one, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("make", [make_llama, make_gemma2])
+def test_the_entropy_has_its_gradient_where_it_is_wanted(make: Any) -> None:
+    roles = RoleModel(make(), None)
+    roles.add_fresh("policy", rank=2, alpha=4)
+    randomize(roles, "policy", 1)
+    roles.learn("policy")
+    weights = torch.randn(2, len(STATES), generator=torch.Generator().manual_seed(2))
+    stats = token_logprobs(roles, IDS, STATES, 0.7, entropy_learns=True)
+    mixed = (weights[0] * stats.logprobs + weights[1] * stats.entropy).sum()
+    everything = (roles.model(input_ids=IDS).logits / 0.7).log_softmax(-1).flatten(0, 1)[STATES]
+    chosen = everything.gather(-1, IDS.flatten()[STATES + 1][:, None])[:, 0]
+    plain = (weights[0] * chosen - weights[1] * (everything.exp() * everything).sum(-1)).sum()
+    gradients = (torch.autograd.grad(one, roles.parameters("policy"), retain_graph=True) for one in (mixed, plain))
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_a_learning_head_gets_its_gradient() -> None:
     """Full fine-tuning: the head is a parameter like any other."""
     roles = RoleModel(make_llama(), None)

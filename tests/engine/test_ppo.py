@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from rewardmodel.model import RewardModel
+from tests.engine.small_ppo import Paid, gradients_of, prompts_for, rollout, save_places, settings_in, train, trainer_in
 from tests.engine.tiny import (
     END,
     SPECIALS,
@@ -21,96 +21,25 @@ from tests.engine.tiny import (
     open_session,
     prompt_rows,
     randomize,
-    save_adapter,
     save_base,
-    save_reward,
 )
 from training.engine import ppo
-from training.engine.config import PpoConfig, parse_config
-from training.engine.data import generator_for
+from training.engine.config import parse_config
 from training.engine.episodes import Episodes
-from training.engine.ppo import Experience, Trainer
+from training.engine.ppo import Trainer
 from training.engine.rollout import Completion
 from training.engine.session import EngineError
 from training.engine.tokens import encode_prompts
 
-SMALL = {
-    "lora_rank": 4,
-    "lora_alpha": 8.0,
-    "batch_size": 16,
-    "micro_batch_size": 16,
-    "max_new_tokens": 8,
-    "iterations": 4,
-}
-
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, a reward model on it and an SFT adapter."""
-    folder = tmp_path_factory.mktemp("models")
-    save_base(folder / "base")
-    save_reward(folder / "reward", folder / "base")
-    save_adapter(folder / "adapter")
-    return folder
-
-
-def settings_in(places: Path, **changes: Any) -> dict[str, Any]:
-    return SMALL | {"base": str(places / "base"), "reward_path": str(places / "reward")} | changes
+    return save_places(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
 def make_trainer(places: Path, tmp_path: Path) -> Any:
-    def make(**changes: Any) -> Trainer:
-        rundir = make_run(tmp_path / "run", "ppo", settings_in(places, **changes), prompts=prompt_rows(32))
-        session = open_session(rundir)
-        assert isinstance(session.config, PpoConfig)
-        return ppo.build(session, session.config)
-
-    return make
-
-
-def prompts_for(trainer: Trainer, count: int = 16) -> list[list[int]]:
-    return encode_prompts(trainer.roles, prompt_rows(count), max_tokens=64, new_tokens=8)
-
-
-def rollout(trainer: Trainer, count: int = 16, number: int = 1) -> Episodes:
-    return trainer.sample(prompts_for(trainer, count), generator_for(0, "rollout", number))
-
-
-class Paid:
-    """A planted reward: what a function of the answer's ids says."""
-
-    def __init__(self, pay: Any) -> None:
-        self.pay = pay
-
-    def score(self, episodes: Episodes, micro_batch_size: int) -> Tensor:
-        return torch.tensor([float(self.pay(completion.ids)) for completion in episodes.completions])
-
-
-def train(trainer: Trainer, iterations: int, first: int = 1) -> list[dict[str, float]]:
-    history = []
-    for iteration in range(first, first + iterations):
-        episodes = rollout(trainer, trainer.config.batch_size, iteration)
-        experience = trainer.assess(episodes)
-        history.append(experience.metrics | trainer.learn(episodes, experience, iteration))
-        trainer.kl.update(experience.metrics["objective/kl"], len(episodes))
-    return history
-
-
-def gradients_of(trainer: Trainer, episodes: Episodes, experience: Experience, rows: Tensor) -> list[Tensor]:
-    """Gradients of the policy and the value function, in the place of an optimizer step."""
-    found: list[Tensor] = []
-
-    def keep(optimizer: torch.optim.Optimizer) -> None:
-        for group in optimizer.param_groups:
-            found.extend(p.grad.clone() for p in group["params"])
-        optimizer.zero_grad()
-
-    trainer._optimize = keep  # type: ignore[method-assign]
-    tokens = int(episodes.reply_lengths[rows].sum())
-    trainer._policy_step(episodes, experience, rows, tokens)
-    trainer._value_step(episodes, experience, rows, tokens)
-    return found
+    return lambda **changes: trainer_in(places, tmp_path / "run", **changes)
 
 
 # Invariants
@@ -199,14 +128,14 @@ def test_the_reference_is_the_sft_adapter_where_there_is_one(make_trainer: Any, 
     """With the adapters off, the reference would be a model that nobody tuned."""
     trainer = make_trainer(adapter=str(places / "adapter"), value_warmup=0)
     episodes = rollout(trainer)
-    policy, _ = trainer.logprobs(episodes, "policy")
-    reference, _ = trainer.logprobs(episodes, "reference")
-    base, _ = trainer.logprobs(episodes, "base")
+    policy = trainer.read(episodes, "policy").logprobs
+    reference = trainer.read(episodes, "reference").logprobs
+    base = trainer.read(episodes, "base").logprobs
     assert torch.equal(reference, policy)
     assert float((base - policy).abs().max()) > 0.1
     train(trainer, 2)
-    assert torch.equal(trainer.logprobs(episodes, "reference")[0], reference)
-    assert not torch.equal(trainer.logprobs(episodes, "policy")[0], policy)
+    assert torch.equal(trainer.read(episodes, "reference").logprobs, reference)
+    assert not torch.equal(trainer.read(episodes, "policy").logprobs, policy)
 
 
 def test_scores_are_those_of_the_reward_model_alone(make_trainer: Any, places: Path) -> None:
@@ -229,7 +158,7 @@ def test_values_start_as_what_the_reward_model_thinks(make_trainer: Any) -> None
     """The value of the state behind an answer's last but one token is the score of the text up to there."""
     trainer = make_trainer()
     episodes = rollout(trainer)
-    values = trainer.values(episodes)
+    values = trainer.read(episodes, "value").values
     cut = [Completion(c.ids[:-1], False, c.logprobs[:-1]) for c in episodes.completions if len(c.ids) > 1]
     prompts = [p for p, c in zip(prompts_for(trainer), episodes.completions, strict=True) if len(c.ids) > 1]
     scores = trainer.reward.score(Episodes(prompts, cut, torch.device("cpu")), 16)
@@ -292,7 +221,7 @@ def test_dropout_acts_while_learning_and_only_then(make_trainer: Any) -> None:
     episodes = rollout(trainer)
     experience = trainer.assess(episodes)
     assert trainer.learn(episodes, experience, 1)["policy/approxkl"] > 1e-4
-    assert torch.equal(trainer.logprobs(episodes, "policy")[0], trainer.logprobs(episodes, "policy")[0])
+    assert torch.equal(trainer.read(episodes, "policy").logprobs, trainer.read(episodes, "policy").logprobs)
 
 
 # Controls and learning

@@ -54,11 +54,28 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     return advantages, torch.where(mask, advantages + values, 0.0)
 
 
-def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over the masked tokens of the whole batch; 0 elsewhere."""
+def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
+    """Variance 1 and, with `shift`, mean 0 over the masked tokens of the whole batch; 0 elsewhere."""
     valid = values[mask]
     scale = torch.rsqrt(valid.var(correction=0) + 1e-8)
-    return torch.where(mask, (values - valid.mean()) * scale, 0.0)
+    return torch.where(mask, (values - valid.mean() if shift else values) * scale, 0.0)
+
+
+def group_advantages(returns: Tensor, size: int, method: str) -> Tensor:
+    """Advantages (episodes,) of whole answers with these returns; `size` answers to a prompt stand together.
+
+    rloo: less the mean of the others (Kool 2019, Ahmadian 2024). grpo: less the mean of all, in deviations (Shao 2024).
+    best: 1 for the best and 0 for the others, so that it is imitated (rejection sampling, RAFT; Dong 2023).
+
+    The KL penalty is part of the returns in all of them, so beta means the same and the optimum is the same; GRPO as
+    published has it in the loss.
+    """
+    groups = returns.view(-1, size)
+    if method == "best":
+        return torch.zeros_like(groups).scatter(1, groups.argmax(1, keepdim=True), 1.0).view(-1)
+    centred = groups - groups.mean(1, keepdim=True)
+    scale = size / (size - 1) if method == "rloo" else 1 / (groups.std(1, keepdim=True) + 1e-4)
+    return (centred * scale).view(-1)
 
 
 @dataclass

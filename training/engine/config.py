@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardmodel.config import ALL_LINEAR, GAUSSIAN, KAIMING, LORA, LOSSES, VARIANTS, AdapterConfig, FitConfig
+from rewardmodel.config import ADALORA, ALL_LINEAR, GAUSSIAN, KAIMING, LORA, LOSSES, VARIANTS, AdapterConfig, FitConfig
 
 CONVERSATIONS, TURNS = "conversations", "turns"
 
@@ -186,6 +186,8 @@ class RewardConfig(CommonConfig, LoraConfig):
         self.fit()
         if self.members > 1 and not self.lora_rank:
             raise ConfigError("Several members share one base, so they need adapters: set lora_rank above 0.")
+        if self.members > 1 and self.lora_variant == ADALORA:
+            raise ConfigError("adalora trains one adapter on a base: set members to 1, or take another lora_variant.")
         if self.rewards_of == TURNS and self.pessimism:
             raise ConfigError(
                 f"pessimism is taken off whole conversations: set it to 0, or rewards_of to {CONVERSATIONS}."
@@ -218,9 +220,14 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
     reward_path: str = setting("", "Folder of the reward model artifact.")
     iterations: int = setting(60, "PPO iterations: sample a batch, then learn from it.", low=1, basic=True)
     batch_size: int = setting(64, "Episodes per iteration.", low=2, basic=True)
+    completions: int = setting(1, "Answers to each prompt of a batch; a prompt is read once for all of them.", low=1)
     mini_batches: int = setting(1, "Optimizer steps per pass over the batch.", low=1)
     micro_batch_size: int = setting(64, "Episodes per forward pass; lower it when memory runs out.", low=1)
+    gradient_checkpointing: bool = setting(False, "Compute activations twice instead of keeping them: less memory.")
     ppo_epochs: int = setting(2, "Passes over each batch.", low=1)
+    max_approxkl: float = setting(
+        0.0, "Passes over a batch end once the policy has moved so far from the one that sampled it; 0 never.", low=0
+    )
     learning_rate: float = setting(1e-4, "Learning rate of the policy adapter.", low=0, basic=True)
     value_learning_rate: float = setting(3e-4, "Learning rate of the value adapter and head.", low=0)
     linear_decay: bool = setting(True, "Lower both learning rates linearly to 10 % of their start.")
@@ -231,17 +238,55 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
     )
     kl_target: float = setting(6.0, "Target KL of a whole completion, in nats, for the adaptive controller.", low=0.01)
     kl_horizon: int = setting(10_000, "Episodes over which the adaptive controller acts.", low=1)
+    stop_kl: float = setting(0.0, "End the run, with the policy it has, once the KL is above this; 0 never.", low=0)
     clip: float = setting(0.2, "Ratio clip of the policy loss.", low=0, high=1)
+    entropy_coef: float = setting(0.0, "Weight of the policy's entropy per token, which keeps answers varied.", low=0)
+    advantage: str = setting(
+        "gae",
+        "What an answer is compared with: a learned value function (gae), the other answers to its prompt (rloo; grpo "
+        "also divides by their deviation), or nothing: the best answer to each prompt is imitated (best).",
+        choices=("gae", "rloo", "grpo", "best"),
+    )
+    value: str = setting(
+        "adapter",
+        "The value function of gae: an adapter of its own that starts as the reward model, or a head on the policy's "
+        "states, which needs one pass less.",
+        choices=("adapter", "head"),
+    )
+    value_coef: float = setting(0.1, "Weight of the value loss where the value function is a head.", low=0)
     value_clip: float = setting(0.2, "Clip of the change of a value estimate.", low=0)
+    value_warmup: int = setting(2, "First iterations in which only the value function learns.", low=0)
     gamma: float = setting(1.0, "Discount per token.", low=0, high=1)
     gae_lambda: float = setting(0.95, "GAE lambda.", low=0, high=1)
-    whiten_advantages: bool = setting(True, "Bring advantages to mean 0 and variance 1 over the batch.")
+    whiten_rewards: bool = setting(False, "Bring token rewards to variance 1 over the batch.")
+    whiten_advantages: bool = setting(True, "Bring advantages of gae and rloo to mean 0, variance 1 over the batch.")
+    normalize_scores: bool = setting(False, "Bring scores to mean 0 and deviation 1 over all answers so far.")
     score_clip: float = setting(5.0, "Scores are clipped to plus or minus this.", low=0)
-    missing_end_score: float = setting(-1.0, "Score of a completion that did not end within the token limit.")
-    value_warmup: int = setting(2, "First iterations in which only the value function learns.", low=0)
+    missing_end: str = setting(
+        "replace",
+        "What the missing-end score does to an answer that did not end within the token limit.",
+        choices=("replace", "add", "ignore"),
+    )
+    missing_end_score: float = setting(-1.0, "Score of a completion that did not end, or what is added to it.")
+    length_penalty: float = setting(0.0, "Taken off the score for every token of the answer.", low=0)
+    ptx_coef: float = setting(
+        0.0, "PPO-ptx: weight of the loss on the answers that people put first, mixed into every step.", low=0
+    )
+    ptx_batch_size: int = setting(16, "Conversations of that loss per optimizer step.", low=1)
+    ema: float = setting(
+        0.0, "The policy kept is a running mean over iterations with this decay (InstructGPT: 0.992); 0 the last one.",
+        low=0, high=0.9999,
+    )  # fmt: skip
     sample_every: int = setting(5, "Iterations between sample events (and evaluation on held-out prompts).", low=1)
     samples: int = setting(8, "Completions per sample event, each beside the reference's answer.", low=1, high=64)
     max_prompt_tokens: int = setting(512, "Longer prompts lose their oldest turns.", low=4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.advantage != "gae" and self.completions < 2:
+            raise ConfigError(f"{self.advantage} compares answers to one prompt: set completions to 2 or more.")
+        if self.batch_size % self.completions:
+            raise ConfigError(f"batch_size ({self.batch_size}) must be a multiple of completions ({self.completions}).")
 
 
 @dataclass(frozen=True)

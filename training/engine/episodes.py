@@ -1,16 +1,20 @@
-"""A batch of prompts with answers as right-padded ids, and the index arithmetic every pass over it needs.
+"""A batch of prompts with answers as ids, and the index arithmetic every pass over it needs.
 
 Right padding and causal attention make masks unnecessary. Micro-batches take rows of similar length and drop the
-columns that none of them uses.
+columns that none of them uses. Several answers to one prompt may share a row, in which the prompt is read once
+(`rewardmodel.packing`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from rewardmodel.packing import cheapest_rows, visible
 
 from .rollout import Completion
 
@@ -18,39 +22,61 @@ from .rollout import Completion
 class MicroBatch(NamedTuple):
     """Some rows of a batch.
 
-    ids (rows, time); rows (rows,) their numbers in the batch; states: index into the flattened ids of the state
-    before each answer token, row by row; ends: the same for each row's last token; where: index of each answer token
-    in the flattened (episodes, answer time) of the batch.
+    ids (rows, time); rows (episodes,) their numbers in the batch; states: index into the flattened ids of the state
+    before each answer token, episode by episode; targets: those tokens; ends: like states, for each episode's last
+    token; where: index of each answer token in the flattened (episodes, answer time) of the batch; layout: what a
+    model must be told about rows that hold several answers.
     """
 
     ids: Tensor
     rows: Tensor
     states: Tensor
+    targets: Tensor
     ends: Tensor
     where: Tensor
+    layout: dict[str, Any]
 
 
+WORTH_SHARING = 0.2  # share of tokens that a common row must spare: it needs a mask, which costs as well
 TIGHTNESS = 0.8  # the shortest row of a micro-batch has at least this share of the longest one's length
 
 
-def similar_lengths(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices, longest first, cut into groups of at most `size` whose lengths differ little: less padding."""
+def similar_lengths(lengths: Sequence[int], size: int, sizes: Sequence[int] | None = None) -> list[list[int]]:
+    """Indices, longest first, cut into groups of at most `size` whose lengths differ little: less padding.
+
+    With `sizes`, an index counts for so many.
+    """
+    counts = sizes or [1] * len(lengths)
     groups: list[list[int]] = []
+    full = size
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups and len(groups[-1]) < size and lengths[i] >= TIGHTNESS * lengths[groups[-1][0]]:
+        if groups and full + counts[i] <= size and lengths[i] >= TIGHTNESS * lengths[groups[-1][0]]:
             groups[-1].append(i)
+            full += counts[i]
         else:
             groups.append([i])
+            full = counts[i]
     return groups
 
 
 class Episodes:
-    """Prompts and answers, end tokens included. `mask` (episodes, answer time) is True on answer tokens."""
+    """Prompts and answers, end tokens included. `mask` (episodes, answer time) is True on answer tokens.
+
+    `share` is the hidden size of a model that can read several answers to a prompt in one row (None: each alone), and
+    `dtype` its precision.
+    """
 
     def __init__(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], device: torch.device
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Completion],
+        device: torch.device,
+        *,
+        share: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.completions = completions
+        self.prompts, self.completions = prompts, completions
+        self._share, self._dtype = share, dtype
         replies = [completion.ids for completion in completions]
         self.finished = torch.tensor([completion.finished for completion in completions], device=device)
         self.starts = torch.tensor([len(prompt) for prompt in prompts])
@@ -75,19 +101,10 @@ class Episodes:
     def micro_batches(self, size: int, rows: Tensor | None = None) -> Iterator[MicroBatch]:
         """The given rows (all of them without) in groups of similar length, at most `size` at a time."""
         chosen = torch.arange(len(self)) if rows is None else rows
-        for group in similar_lengths(self.lengths[chosen].tolist(), size):
-            yield self._micro_batch(chosen[group])
-
-    def _micro_batch(self, rows: Tensor) -> MicroBatch:
-        device = self.ids.device
-        width, replies = int(self.lengths[rows].max()), self.reply_lengths[rows]
-        row = torch.arange(len(rows)).repeat_interleave(replies)
-        step = torch.cat([torch.arange(int(n)) for n in replies])
-        states = row * width + self.starts[rows][row] - 1 + step
-        ends = torch.arange(len(rows)) * width + self.lengths[rows] - 1
-        where = rows[row] * self.mask.shape[1] + step
-        ids = self.ids[rows.to(device), :width]
-        return MicroBatch(ids, rows.to(device), states.to(device), ends.to(device), where.to(device))
+        parts = self._parts(chosen.tolist(), size)
+        lengths = [self._width(part) for part in parts]
+        for group in similar_lengths(lengths, size, [len(part) for part in parts]):
+            yield self._micro_batch([parts[i] for i in group])
 
     def table(self, micro: MicroBatch, values: Tensor, table: Tensor | None = None) -> Tensor:
         """Put a micro-batch's per-token values (tokens,) into an (episodes, answer time) table."""
@@ -95,3 +112,73 @@ class Episodes:
             table = values.new_zeros(self.mask.shape)
         table.view(-1)[micro.where] = values
         return table
+
+    def _parts(self, chosen: list[int], size: int) -> list[list[int]]:
+        """Episodes that share a row, as many as are cheapest to read together."""
+        if self._share is None:
+            return [[i] for i in chosen]
+        same: dict[tuple[int, ...], list[int]] = {}
+        for i in chosen:
+            same.setdefault(tuple(self.prompts[i]), []).append(i)
+        parts = []
+        for prompt, group in same.items():
+            replies = int(self.reply_lengths[group].sum())
+            rows = cheapest_rows(len(prompt), replies, len(group), self._share)
+            spared = (len(group) - rows) * len(prompt) / (len(group) * len(prompt) + replies)
+            step = min(size, math.ceil(len(group) / rows)) if spared > WORTH_SHARING else 1
+            parts += [group[start : start + step] for start in range(0, len(group), step)]
+        return parts
+
+    def _micro_batch(self, parts: list[list[int]]) -> MicroBatch:
+        if all(len(part) == 1 for part in parts):
+            return self._alone(torch.tensor([part[0] for part in parts]))
+        return self._together(parts)
+
+    def _alone(self, rows: Tensor) -> MicroBatch:
+        """An episode per row."""
+        width, replies = int(self.lengths[rows].max()), self.reply_lengths[rows]
+        row = torch.arange(len(rows)).repeat_interleave(replies)
+        step = torch.cat([torch.arange(int(n)) for n in replies])
+        states = row * width + self.starts[rows][row] - 1 + step
+        ends = torch.arange(len(rows)) * width + self.lengths[rows] - 1
+        ids = self.ids[rows.to(self.ids.device), :width]
+        return self._on_device(ids, rows, states, ids.flatten()[(states + 1).to(ids.device)], ends, {})
+
+    def _together(self, parts: list[list[int]]) -> MicroBatch:
+        """A row per part: [prompt][answer 1]...[answer n], every answer at the positions behind the prompt."""
+        width = max(self._width(part) for part in parts)
+        shape = (len(parts), width)
+        ids, positions, branches = (torch.zeros(shape, dtype=torch.long) for _ in range(3))
+        trees = torch.full(shape, -1)
+        states, targets, ends = [], [], []
+        for number, part in enumerate(parts):
+            prompt, end = self.prompts[part[0]], len(self.prompts[part[0]])
+            ids[number, :end], positions[number, :end] = torch.tensor(prompt), torch.arange(end)
+            for branch, episode in enumerate(part, start=1):
+                reply = self.completions[episode].ids
+                place = slice(end, end + len(reply))
+                ids[number, place], branches[number, place] = torch.tensor(reply), branch
+                positions[number, place] = torch.arange(len(prompt), len(prompt) + len(reply))
+                first = number * width
+                states += [first + len(prompt) - 1, *range(first + end, first + end + len(reply) - 1)]
+                targets += reply
+                end += len(reply)
+                ends.append(first + end - 1)
+            trees[number, :end] = number
+        mask = visible(trees, branches, self._dtype)
+        layout = {"position_ids": positions.to(self.ids.device), "attention_mask": mask.to(self.ids.device)}
+        rows = torch.tensor([episode for part in parts for episode in part])
+        return self._on_device(ids, rows, torch.tensor(states), torch.tensor(targets), torch.tensor(ends), layout)
+
+    def _on_device(
+        self, ids: Tensor, rows: Tensor, states: Tensor, targets: Tensor, ends: Tensor, layout: dict[str, Any]
+    ) -> MicroBatch:
+        replies = self.reply_lengths[rows]
+        step = torch.cat([torch.arange(int(n)) for n in replies])
+        where = rows.repeat_interleave(replies) * self.mask.shape[1] + step
+        device = self.ids.device
+        ids, rows, states, targets = ids.to(device), rows.to(device), states.to(device), targets.to(device)
+        return MicroBatch(ids, rows, states, targets, ends.to(device), where.to(device), layout)
+
+    def _width(self, part: list[int]) -> int:
+        return int(self.starts[part[0]]) + int(self.reply_lengths[part].sum())

@@ -24,23 +24,39 @@ class TokenStats(NamedTuple):
     entropy: Tensor
 
 
-def token_logprobs(roles: RoleModel, ids: Tensor, states: Tensor, temperature: float = 1.0) -> TokenStats:
-    """Of the tokens that follow the positions `states` (indices into the flattened rows x time of `ids`)."""
-    targets = ids.flatten()[states + 1]
+def token_logprobs(
+    roles: RoleModel,
+    ids: Tensor,
+    states: Tensor,
+    temperature: float = 1.0,
+    *,
+    targets: Tensor | None = None,
+    layout: dict[str, Any] | None = None,
+    hidden: Tensor | None = None,
+    entropy_learns: bool = False,
+) -> TokenStats:
+    """Of tokens behind the positions `states` (indices into the flattened rows x time of `ids`).
+
+    `targets` are those tokens where they are not the next ones; `layout` is what the model must be told about `ids`;
+    `hidden` are the states, where they were read already. With `entropy_learns` the entropy has a gradient, too.
+    """
+    targets = ids.flatten()[states + 1] if targets is None else targets
     if not roles.head_is_plain:
-        logits = roles.model(input_ids=ids, use_cache=False).logits.flatten(0, 1)[states]
-        return _from_logits(logits.float() / temperature, targets)
-    hidden = roles.hidden(ids).flatten(0, 1).index_select(0, states)
+        logits = roles.model(input_ids=ids, use_cache=False, **(layout or {})).logits.flatten(0, 1)[states]
+        return _from_logits(logits.float() / temperature, targets, entropy_learns)
+    if hidden is None:
+        hidden = roles.hidden(ids, **(layout or {})).flatten(0, 1).index_select(0, states)
     if roles.head.weight.requires_grad:  # full fine-tuning: the head learns too
-        return _from_logits(roles.head(hidden).float() / temperature, targets)
+        return _from_logits(roles.head(hidden).float() / temperature, targets, entropy_learns)
     head = roles.head
-    return TokenStats(*_HeadLogprobs.apply(hidden, head.weight, head.bias, targets, temperature))  # type: ignore[no-untyped-call]
+    arguments = (hidden, head.weight, head.bias, targets, temperature, entropy_learns)
+    return TokenStats(*_HeadLogprobs.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
-def _from_logits(logits: Tensor, targets: Tensor) -> TokenStats:
+def _from_logits(logits: Tensor, targets: Tensor, entropy_learns: bool) -> TokenStats:
     logprobs = logits.log_softmax(-1)
-    entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
-    return TokenStats(logprobs.gather(-1, targets[:, None])[:, 0], entropy)
+    spread = logprobs if entropy_learns else logprobs.detach()
+    return TokenStats(logprobs.gather(-1, targets[:, None])[:, 0], -(spread.exp() * spread).sum(-1))
 
 
 class _HeadLogprobs(torch.autograd.Function):
@@ -48,25 +64,39 @@ class _HeadLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        entropy_learns: bool,
     ) -> tuple[Tensor, Tensor]:
-        wants_gradient = ctx.needs_input_grad[0]
+        learns = ctx.needs_input_grad[0]
         parts = []
         for rows in torch.split(torch.arange(len(hidden), device=hidden.device), max(1, CHUNK // len(weight))):
             logits = F.linear(hidden[rows], weight, bias).float().div_(temperature)
             normalizer = logits.logsumexp(-1)
-            target = targets[rows, None]
-            logprobs = logits.gather(-1, target)[:, 0] - normalizer
-            p = (logits - normalizer[:, None]).exp_()
-            entropy = normalizer - (p * logits).sum(-1)
-            slope = (weight[targets[rows]] - p.to(weight.dtype) @ weight) / temperature if wants_gradient else p[:, :0]
-            parts.append((logprobs, entropy, slope))
-        logprobs, entropy, slope = (torch.cat(column) for column in zip(*parts, strict=True))
-        ctx.save_for_backward(slope)
-        ctx.mark_non_differentiable(entropy)
+            logprobs = logits.gather(-1, targets[rows, None])[:, 0] - normalizer
+            log_p = logits.sub_(normalizer[:, None])
+            p = log_p.exp()
+            entropy = -(p * log_p).sum(-1)
+            slope = entropy_slope = p[:, :0]
+            if learns:
+                slope = (weight[targets[rows]] - p.to(weight.dtype) @ weight) / temperature
+            if learns and entropy_learns:  # dH / d logit = -p (log p + H)
+                entropy_slope = p.mul_(log_p.add_(entropy[:, None])).to(weight.dtype) @ weight / -temperature
+            parts.append((logprobs, entropy, slope, entropy_slope))
+        logprobs, entropy, slope, entropy_slope = (torch.cat(column) for column in zip(*parts, strict=True))
+        ctx.save_for_backward(slope, entropy_slope)
+        if not entropy_learns:
+            ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return slope * gradients[0][:, None].to(slope.dtype), None, None, None, None
+        slope, entropy_slope = ctx.saved_tensors
+        result = slope * gradients[0][:, None].to(slope.dtype)
+        if entropy_slope.shape[1]:
+            result += entropy_slope * gradients[1][:, None].to(slope.dtype)
+        return result, None, None, None, None, None

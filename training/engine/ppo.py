@@ -1,41 +1,55 @@
 """PPO against a reward model (ALGORITHMS of the design; Ziegler 2019, Stiennon 2020, Huang 2024).
 
 One iteration, in this order:
- 1. sample one answer per prompt from the policy
- 2. recompute its log-probs by the trainer's own path, and those of the reference; values; scores
- 3. token reward: -beta * k1 on every token, the score (or the missing-end score) on the last
- 4. advantages by GAE, whitened over the batch
+ 1. sample answers to prompts from the policy
+ 2. recompute their log-probs by the trainer's own path, and those of the reference; values; scores
+ 3. token reward: -beta * k1 on every token, the shaped score on the last
+ 4. advantages by GAE, or of whole answers among those to the same prompt; whitened over the batch
  5. several passes of clipped policy and value losses; sums divided by the mini-batch's token count
- 6. beta follows the KL, if it is adaptive
+ 6. beta follows the KL, if it is adaptive; the running mean of the policy follows the policy
 Policy, value, reward and (when the start is an adapter) reference are adapters on one frozen base.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from rewardmodel.reading import Reader
+
 from . import artifacts
-from .advantages import KlController, gae, kl_k1, kl_k3, token_rewards, whiten
+from .advantages import KlController, gae, group_advantages, kl_k1, kl_k3, token_rewards, whiten
 from .config import PpoConfig
 from .data import generator_for, indices_of_step, read_rows
-from .episodes import Episodes
-from .logprobs import token_logprobs
+from .episodes import Episodes, MicroBatch
+from .logprobs import TokenStats, token_logprobs
 from .losses import policy_loss, value_loss
 from .models import RoleModel, load_start
 from .optim import adamw, linear_decay, set_learning_rate
+from .ptx import DemonstrationMix, load_demonstrations
 from .reward_sources import AdapterReward, RewardSource
 from .rollout import RolloutEngine, Sampling
 from .rollout.fast import choose_engine
 from .samples import Answers, Showcase
+from .scores import ScoreShaping
 from .session import EngineError, Session
 from .timing import PhaseClock
 from .tokens import decode, encode_prompts, end_ids
 
 SELF_CHECK_PROMPTS, SELF_CHECK_GAP = 16, 0.02  # mean absolute difference of log-probs; bfloat16 stays far below
+
+
+class Reading(NamedTuple):
+    """What a role says about a batch: tables (episodes, answer time); `values` are 0 where no head is on its states."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,131 +73,205 @@ class Trainer:
     reward: RewardSource
     engine: RolloutEngine
     sampling: Sampling
-    value_head: nn.Linear
+    value_head: nn.Linear | None
+    """On the states of the role `values_from`; None where answers are compared with each other."""
+    demonstrations: DemonstrationMix | None = None
     kl: KlController = field(init=False)
+    shaping: ScoreShaping = field(init=False)
+    mean_policy: dict[str, Tensor] = field(init=False)
+    """The running mean of the policy's adapter; empty where the last one is kept."""
 
     def __post_init__(self) -> None:
         c = self.config
         self.kl = KlController(c.kl_coef, c.kl_controller == "adaptive", c.kl_target, c.kl_horizon)
-        self.policy_optimizer = adamw(self.roles.parameters("policy"), c.learning_rate)
-        self.value_optimizer = adamw(
-            [*self.roles.parameters("value"), *self.value_head.parameters()], c.value_learning_rate
-        )
-        self.roles.learn("policy", "value")
+        self.shaping = ScoreShaping(c)
+        value = [] if self.value_head is None else [*self.value_head.parameters()]
+        if self.values_from == "value":
+            value += self.roles.parameters("value")
+        learning = c.iterations - (c.value_warmup if self.value_head is not None else 0)
+        steps = learning * c.ppo_epochs * min(c.mini_batches, c.batch_size)
+        self.optimizers = {"policy": self.roles.optimizer("policy", c.learning_rate, steps)}
+        if value:
+            self.optimizers["value"] = adamw(value, c.value_learning_rate)
+        self.roles.learn("policy", *(["value"] if self.values_from == "value" else []))
+        self.mean_policy = self.roles.state("policy") if c.ema else {}
+        reader = Reader(self.roles.backbone, "last", 0, self.roles.context or 1 << 20)
+        longest = c.max_prompt_tokens + c.max_new_tokens
+        self._share = self.roles.hidden_size if c.completions > 1 and reader.shares_beginnings(longest) else None
+
+    @property
+    def values_from(self) -> str | None:
+        """The role whose states the value head reads."""
+        return None if self.value_head is None else {"adapter": "value", "head": "policy"}[self.config.value]
 
     def sample(self, prompts: list[list[int]], generator: torch.Generator, role: str = "policy") -> Episodes:
         """Answers of a role, one per prompt."""
         self.roles.use(role)
-        return Episodes(prompts, self.engine.generate(prompts, self.sampling, generator), self.roles.device)
+        answers = self.engine.generate(prompts, self.sampling, generator)
+        return Episodes(prompts, answers, self.roles.device, share=self._share, dtype=self.roles.model.dtype)
 
     def answers(self, prompts: list[list[int]], generator: torch.Generator, role: str) -> Answers:
-        """Answers of a role as text, with the reward model's own scores."""
-        episodes = self.sample(prompts, generator, role)
+        """Answers of a role as text, with the reward model's own scores; of the policy as it would be kept."""
+        with self.kept_policy():
+            episodes = self.sample(prompts, generator, role)
         texts = [decode(self.roles, completion) for completion in episodes.completions]
         return Answers(texts, self.reward.score(episodes, self.config.micro_batch_size).tolist())
 
     @torch.no_grad()
-    def logprobs(self, episodes: Episodes, role: str) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies (episodes, answer time) under a role, at the sampling temperature."""
+    def read(self, episodes: Episodes, role: str) -> Reading:
+        """What a role says about the answers, at the sampling temperature."""
         self.roles.use(role)
-        table, entropies = torch.zeros(2, *episodes.mask.shape, device=self.roles.device)
+        tables = torch.zeros(3, *episodes.mask.shape, device=self.roles.device)
         for micro in episodes.micro_batches(self.config.micro_batch_size):
-            stats = token_logprobs(self.roles, micro.ids, micro.states, self.config.temperature)
-            episodes.table(micro, stats.logprobs, table)
-            episodes.table(micro, stats.entropy, entropies)
-        return table, entropies
-
-    @torch.no_grad()
-    def values(self, episodes: Episodes) -> Tensor:
-        """Value of the state before each answer token: (episodes, answer time)."""
-        self.roles.use("value")
-        table = torch.zeros(episodes.mask.shape, device=self.roles.device)
-        for micro in episodes.micro_batches(self.config.micro_batch_size):
-            episodes.table(micro, self._values(micro.ids, micro.states), table)
-        return table
+            hidden = self._hidden(micro)
+            if role != "value":
+                stats = self._logprobs(micro, hidden)
+                episodes.table(micro, stats.logprobs, tables[0])
+                episodes.table(micro, stats.entropy, tables[1])
+            if role == self.values_from:
+                episodes.table(micro, self._values(hidden), tables[2])
+        return Reading(*tables)
 
     def assess(self, episodes: Episodes) -> Experience:
         """Steps 2 to 4: log-probs, values, scores, rewards, advantages."""
         c, mask = self.config, episodes.mask
-        logprobs, entropy = self.logprobs(episodes, "policy")
-        reference, _ = self.logprobs(episodes, "reference")
-        values = self.values(episodes)
-        scores = self.reward.score(episodes, c.micro_batch_size).clamp(-c.score_clip, c.score_clip)
-        scores = torch.where(episodes.finished, scores, c.missing_end_score)
-        k1 = kl_k1(logprobs, reference)
+        policy = self.read(episodes, "policy")
+        reference = self.read(episodes, "reference").logprobs
+        values = self.read(episodes, "value").values if self.values_from == "value" else policy.values
+        scores = self.shaping(self.reward.score(episodes, c.micro_batch_size), episodes)
+        k1 = kl_k1(policy.logprobs, reference)
         rewards = token_rewards(scores, k1, mask, self.kl.coef)
-        advantages, returns = gae(rewards, values, mask, c.gamma, c.gae_lambda)
-        unexplained = (returns - values)[mask].var() / (returns[mask].var() + 1e-8)
         metrics: dict[str, Any] = {
             "objective/kl": torch.where(mask, k1, 0.0).sum(1).mean(),
-            "objective/kl_k3": torch.where(mask, kl_k3(logprobs, reference), 0.0).sum(1).mean(),
+            "objective/kl_k3": torch.where(mask, kl_k3(policy.logprobs, reference), 0.0).sum(1).mean(),
             "objective/scores": scores.mean(),
             "objective/scores_sd": scores.std(),
             "objective/rlhf_reward": rewards.sum(1).mean(),
             "objective/length": episodes.reply_lengths.float().mean(),
             "objective/ended": episodes.finished.float().mean(),
             "objective/kl_coef": self.kl.coef,
-            "policy/entropy": entropy[mask].mean(),
-            "val/explained_variance": 1 - unexplained,
+            "policy/entropy": policy.entropy[mask].mean(),
         }
-        if c.whiten_advantages:
+        if c.whiten_rewards:
+            rewards = whiten(rewards, mask, shift=False)
+        if self.value_head is not None:
+            advantages, returns = gae(rewards, values, mask, c.gamma, c.gae_lambda)
+            unexplained = (returns - values)[mask].var() / (returns[mask].var() + 1e-8)
+            metrics["val/explained_variance"] = 1 - unexplained
+        else:
+            returns = torch.where(mask, rewards.sum(1, keepdim=True), 0.0)
+            whole = group_advantages(rewards.sum(1), c.completions, c.advantage)
+            advantages = torch.where(mask, whole[:, None], 0.0)
+        if c.whiten_advantages and c.advantage in ("gae", "rloo"):
             advantages = whiten(advantages, mask)
         numbers = {name: float(value) for name, value in metrics.items()}
-        return Experience(logprobs, values, advantages, returns, scores, numbers)
+        return Experience(policy.logprobs, values, advantages, returns, scores, numbers)
 
     def learn(self, episodes: Episodes, experience: Experience, iteration: int) -> dict[str, float]:
         """Step 5. In the first `value_warmup` iterations only the value function learns."""
         c = self.config
         decay = linear_decay(iteration, c.iterations) if c.linear_decay else 1.0
-        set_learning_rate(self.policy_optimizer, c.learning_rate * decay)
-        set_learning_rate(self.value_optimizer, c.value_learning_rate * decay)
-        sums = torch.zeros(6, device=self.roles.device)
+        for name, rate in (("policy", c.learning_rate), ("value", c.value_learning_rate)):
+            if name in self.optimizers:
+                set_learning_rate(self.optimizers[name], rate * decay)
+        warming_up = self.value_head is not None and iteration <= c.value_warmup
+        history = []
         self.roles.train_dropout(True)
-        for epoch in range(c.ppo_epochs):
-            order = torch.randperm(len(episodes), generator=generator_for(c.seed, f"minibatches {epoch}", iteration))
-            for rows in order.tensor_split(min(c.mini_batches, len(order))):
-                tokens = int(episodes.reply_lengths[rows].sum())
-                if iteration > c.value_warmup:
-                    sums[:4] += self._policy_step(episodes, experience, rows, tokens)
-                sums[4:] += self._value_step(episodes, experience, rows, tokens)
+        for rows in self._mini_batches(len(episodes), iteration):
+            tokens = int(episodes.reply_lengths[rows].sum())
+            sums = self._policy_step(episodes, experience, rows, tokens, only_values=warming_up)
+            if self.values_from == "value":
+                sums[4:] = self._value_step(episodes, experience, rows, tokens)
+            history.append(sums)
+            if c.max_approxkl and float(sums[1]) > c.max_approxkl:
+                break
         self.roles.train_dropout(False)
-        updates = c.ppo_epochs * min(c.mini_batches, len(episodes))
-        ratio, approxkl, clipfrac, policy, value, value_clipfrac = (sums / updates).tolist()
-        return {
-            "val/ratio": ratio if iteration > c.value_warmup else 1.0,
+        if self.mean_policy and not warming_up:
+            for name, tensor in self.roles.state("policy").items():
+                self.mean_policy[name].lerp_(tensor, 1 - c.ema)
+        ratio, approxkl, clipfrac, policy, value, value_clipfrac = torch.stack(history).mean(0).tolist()
+        metrics = {
+            "val/ratio": 1.0 if warming_up else ratio,
             "policy/approxkl": approxkl,
             "policy/clipfrac": clipfrac,
             "loss/policy": policy,
-            "loss/value": value,
-            "val/clipfrac": value_clipfrac,
             "learning_rate": c.learning_rate * decay,
         }
+        if self.value_head is not None:
+            metrics |= {"loss/value": value, "val/clipfrac": value_clipfrac}
+        if self.demonstrations and not warming_up:
+            metrics["loss/ptx"] = self.demonstrations.loss
+        return metrics
 
-    def _policy_step(self, episodes: Episodes, experience: Experience, rows: Tensor, tokens: int) -> Tensor:
+    def _mini_batches(self, count: int, iteration: int) -> Iterator[Tensor]:
+        """The rows of each optimizer step, pass by pass."""
+        for epoch in range(self.config.ppo_epochs):
+            generator = generator_for(self.config.seed, f"minibatches {epoch}", iteration)
+            yield from torch.randperm(count, generator=generator).tensor_split(min(self.config.mini_batches, count))
+
+    def _policy_step(
+        self, episodes: Episodes, experience: Experience, rows: Tensor, tokens: int, *, only_values: bool = False
+    ) -> Tensor:
+        """One step of the policy, and of a value head on its states: means of (ratio, approxkl, clipped, policy loss,
+        value loss, clipped values). With `only_values`, the policy stays as it is."""
+        c, sums = self.config, torch.zeros(6, device=self.roles.device)
+        if only_values and self.values_from != "policy":
+            return sums
         self.roles.use("policy")
-        sums = torch.zeros(4, device=self.roles.device)
-        for micro in episodes.micro_batches(self.config.micro_batch_size, rows):
-            old, advantages = (table.view(-1)[micro.where] for table in (experience.logprobs, experience.advantages))
-            new = token_logprobs(self.roles, micro.ids, micro.states, self.config.temperature).logprobs
-            result = policy_loss(new, old, advantages, self.config.clip)
-            (result.loss / tokens).backward()  # type: ignore[no-untyped-call]
-            sums += torch.stack([result.ratio, result.approxkl, result.clipped.float(), result.loss.detach()])
-        self._optimize(self.policy_optimizer)
+        for micro in episodes.micro_batches(c.micro_batch_size, rows):
+            with torch.set_grad_enabled(not only_values):
+                hidden = self._hidden(micro)
+            losses = []
+            if not only_values:
+                stats = self._logprobs(micro, hidden)
+                result = policy_loss(stats.logprobs, *_of(micro, experience.logprobs, experience.advantages), c.clip)
+                losses += [result.loss, -c.entropy_coef * stats.entropy.sum()]
+                sums[:4] += torch.stack([result.ratio, result.approxkl, result.clipped.float(), result.loss.detach()])
+            if self.values_from == "policy":
+                value = value_loss(
+                    self._values(hidden), *_of(micro, experience.values, experience.returns), c.value_clip
+                )
+                losses.append(c.value_coef * value.loss)
+                sums[4:] += torch.stack([value.loss.detach(), value.clipped.float()])
+            (torch.stack(losses).sum() / tokens).backward()  # type: ignore[no-untyped-call]
+        if not only_values:
+            if self.demonstrations:
+                self.demonstrations.add_gradient()
+            self._optimize(self.optimizers["policy"])
+        if self.values_from == "policy":
+            self._optimize(self.optimizers["value"])
         return sums / tokens
 
     def _value_step(self, episodes: Episodes, experience: Experience, rows: Tensor, tokens: int) -> Tensor:
+        """One step of a value function with an adapter of its own: means of (loss, clipped)."""
         self.roles.use("value")
         sums = torch.zeros(2, device=self.roles.device)
         for micro in episodes.micro_batches(self.config.micro_batch_size, rows):
-            old, returns = (table.view(-1)[micro.where] for table in (experience.values, experience.returns))
-            result = value_loss(self._values(micro.ids, micro.states), old, returns, self.config.value_clip)
+            old = _of(micro, experience.values, experience.returns)
+            result = value_loss(self._values(self._hidden(micro)), *old, self.config.value_clip)
             (result.loss / tokens).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([result.loss.detach(), result.clipped.float()])
-        self._optimize(self.value_optimizer)
+        self._optimize(self.optimizers["value"])
         return sums / tokens
 
-    def _values(self, ids: Tensor, states: Tensor) -> Tensor:
-        hidden = self.roles.hidden(ids).flatten(0, 1).index_select(0, states)
+    def _hidden(self, micro: MicroBatch) -> Tensor:
+        """The role's states before each answer token: (tokens, hidden)."""
+        return self.roles.hidden(micro.ids, **micro.layout).flatten(0, 1).index_select(0, micro.states)
+
+    def _logprobs(self, micro: MicroBatch, hidden: Tensor) -> TokenStats:
+        return token_logprobs(
+            self.roles,
+            micro.ids,
+            micro.states,
+            self.config.temperature,
+            targets=micro.targets,
+            layout=micro.layout,
+            hidden=hidden,
+            entropy_learns=self.config.entropy_coef > 0,
+        )
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        assert self.value_head is not None
         values: Tensor = self.value_head(hidden.float())[:, 0]
         return values
 
@@ -193,35 +281,61 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad()
 
+    @contextmanager
+    def kept_policy(self) -> Iterator[None]:
+        """Inside, the policy is the one that the run would leave behind."""
+        if not self.mean_policy:
+            yield
+            return
+        current = self.roles.state("policy")
+        self.roles.load_state("policy", self.mean_policy)
+        try:
+            yield
+        finally:
+            self.roles.load_state("policy", current)
+
     def state(self) -> dict[str, Any]:
         """Everything that changes during a run."""
         return {
             "policy": self.roles.state("policy"),
-            "value": self.roles.state("value"),
-            "value_head": self.value_head.state_dict(),
-            "policy_optimizer": self.policy_optimizer.state_dict(),
-            "value_optimizer": self.value_optimizer.state_dict(),
+            "value": self.roles.state("value") if self.values_from == "value" else {},
+            "value_head": self.value_head.state_dict() if self.value_head is not None else {},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "mean_policy": self.mean_policy,
             "kl_coef": self.kl.coef,
+            "shaping": self.shaping.state(),
+            "demonstrations": self.demonstrations.step if self.demonstrations else 0,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.roles.load_state("policy", state["policy"])
-        self.roles.load_state("value", state["value"])
-        self.value_head.load_state_dict(state["value_head"])
-        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
-        self.value_optimizer.load_state_dict(state["value_optimizer"])
+        if self.values_from == "value":
+            self.roles.load_state("value", state["value"])
+        if self.value_head is not None:
+            self.value_head.load_state_dict(state["value_head"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.mean_policy = state["mean_policy"]
         self.kl.coef = state["kl_coef"]
+        self.shaping.load_state(state["shaping"])
+        if self.demonstrations:
+            self.demonstrations.step = state["demonstrations"]
 
     def self_check(self, prompts: list[list[int]], seed: int) -> float:
         """Mean gap between the sampler's log-probs and the trainer's; raises EngineError when it is no rounding."""
         episodes = self.sample(prompts[:SELF_CHECK_PROMPTS], generator_for(seed, "self-check", 0))
-        trainer, _ = self.logprobs(episodes, "policy")
+        trainer = self.read(episodes, "policy").logprobs
         sampler = torch.tensor([number for answer in episodes.completions for number in answer.logprobs])
         gap = float((trainer[episodes.mask].cpu() - sampler).abs().mean())
         limit = SELF_CHECK_GAP if self.roles.model.dtype == torch.float32 else 5 * SELF_CHECK_GAP
         if not gap < limit:
             raise EngineError(f"Sampler and trainer disagree about log-probs by {gap:.3f}: PPO would learn from noise.")
         return gap
+
+
+def _of(micro: MicroBatch, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The micro-batch's tokens of two tables (episodes, answer time)."""
+    return first.view(-1)[micro.where], second.view(-1)[micro.where]
 
 
 def run(session: Session) -> None:
@@ -250,27 +364,34 @@ def run(session: Session) -> None:
         showcase.show(session, 0)
     for iteration in range(done + 1, config.iterations + 1):
         clock = PhaseClock(session.device)
-        chosen = indices_of_step(len(prompts), config.batch_size, iteration, config.seed)
-        with clock.phase("generate"):
-            generator = generator_for(config.seed, "rollout", iteration)
-            episodes = trainer.sample([prompts[i] for i in chosen], generator)
-        with clock.phase("score"):
-            experience = trainer.assess(episodes)
-        with clock.phase("train"):
-            learned = trainer.learn(episodes, experience, iteration)
+        chosen = indices_of_step(len(prompts), config.batch_size // config.completions, iteration, config.seed)
+        with trainer.roles.truncated("policy", config.seed, iteration):  # a DyLoRA policy samples as it learns
+            with clock.phase("generate"):
+                generator = generator_for(config.seed, "rollout", iteration)
+                repeated = [prompts[i] for i in chosen for _ in range(config.completions)]
+                episodes = trainer.sample(repeated, generator)
+            with clock.phase("score"):
+                experience = trainer.assess(episodes)
+            with clock.phase("train"):
+                learned = trainer.learn(episodes, experience, iteration)
         trainer.kl.update(experience.metrics["objective/kl"], len(episodes))
         metrics = experience.metrics | learned
         session.metrics(iteration, metrics | clock.metrics(episodes.tokens))
-        if iteration % config.sample_every == 0 or iteration == config.iterations:
+        far = config.stop_kl > 0 and metrics["objective/kl"] > config.stop_kl
+        if iteration % config.sample_every == 0 or iteration == config.iterations or far:
             showcase.show(session, iteration)
+        if far:
+            session.warn(iteration, f"Ended early: the KL is {metrics['objective/kl']:.1f}, above stop_kl.")
+            break
         state = {"metrics": metrics, "shown": showcase.metrics}
         session.end_step(iteration, lambda: state | {"trainer": trainer.state()})  # noqa: B023
-    final = metrics | showcase.metrics
-    artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder))
+    with trainer.kept_policy():
+        final = metrics | showcase.metrics
+        artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder))
 
 
 def build(session: Session, config: PpoConfig) -> Trainer:
-    """One base with four roles. The value function starts as a copy of the reward model."""
+    """One base with its roles. The value function starts as a copy of the reward model, or as a head that says 0."""
     if not config.lora_rank:
         raise EngineError("PPO trains an adapter: set lora_rank above 0.")
     if not config.reward_path:
@@ -281,6 +402,16 @@ def build(session: Session, config: PpoConfig) -> Trainer:
     else:
         roles.add_alias("reference", "base")
     reward = AdapterReward(roles, config.reward_path, config.base)
-    roles.add_copy("value", "reward")
+    head = None
+    if config.advantage == "gae" and config.value == "adapter":
+        roles.add_copy("value", "reward")
+        head = reward.linear_head()
+    elif config.advantage == "gae":
+        if not roles.head_is_plain:
+            raise EngineError("A value head cannot stand on this model's states: set value to adapter.")
+        head = nn.Linear(roles.hidden_size, 1, device=roles.device)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
-    return Trainer(config, roles, reward, choose_engine(roles), sampling, reward.linear_head())
+    demonstrations = load_demonstrations(session, roles, config) if config.ptx_coef else None
+    return Trainer(config, roles, reward, choose_engine(roles), sampling, head, demonstrations)

@@ -64,7 +64,7 @@ class AdapterReward:
         for number, (role, head) in enumerate(self.members.items()):
             self.roles.use(role)
             for micro in episodes.micro_batches(micro_batch_size):
-                states = self.roles.hidden(micro.ids).flatten(0, 1)[micro.ends]
+                states = self.roles.hidden(micro.ids, **micro.layout).flatten(0, 1)[micro.ends]
                 scores[number, micro.rows] = head(states)
                 if self.doubtful:
                     doubts[micro.rows] = self.doubtful.score(states).uncertainty

@@ -79,6 +79,11 @@ class Session:
             raise EngineError(f"{bad[0]} became NaN or infinite at step {step}; lower the learning rate.")
         self.events.emit("metrics", step, metrics={name: float(f"{value:.7g}") for name, value in values.items()})
 
+    def warn(self, step: int, message: str) -> None:
+        """Something a person should know of: an event, and a line in the log."""
+        self.events.emit("warning", step, message=message)
+        print(message, flush=True)
+
     def end_step(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note progress; save `state()` when it is due, wished for, or at the end. Raises StopRequested if asked to."""
         self.step = step

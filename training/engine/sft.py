@@ -80,18 +80,24 @@ def encode_example(roles: RoleModel, messages: Any, max_length: int) -> Example:
 
 def train_step(roles: RoleModel, batch: list[Example], optimizer: torch.optim.Optimizer, config: SftConfig) -> float:
     """One optimizer step on the mean loss per assistant token of the whole batch; returns that mean."""
-    tokens = sum(len(example.states) for example in batch)
-    total = 0.0
     roles.use(ROLE)
     roles.train_dropout(True)
-    for ids, states in micro_batches(batch, config.micro_batch_size, roles.device):
-        loss = -token_logprobs(roles, ids, states).logprobs.sum() / tokens
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
+    total = loss_gradient(roles, batch, config.micro_batch_size)
     roles.train_dropout(False)
     torch.nn.utils.clip_grad_norm_(_trained(roles), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
+    return total
+
+
+def loss_gradient(roles: RoleModel, batch: list[Example], micro_batch_size: int, weight: float = 1.0) -> float:
+    """Add the gradient of `weight` times the mean loss per assistant token, for the role in use; returns that mean."""
+    tokens = sum(len(example.states) for example in batch)
+    total = 0.0
+    for ids, states in micro_batches(batch, micro_batch_size, roles.device):
+        loss = -token_logprobs(roles, ids, states).logprobs.sum() / tokens
+        (weight * loss).backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
     return total
 
 
