@@ -32,6 +32,8 @@ from rewardmodel.config import ADALORA, ALL_LINEAR, DORA, GAUSSIAN, LORA_FA, LOR
 from rewardmodel.dylora import Truncation
 
 PREFIX = "base_model.model."  # of the names in a file, as peft writes them
+DROPOUT = re.compile(r"\b(lora|vera)_dropout\b")
+"""In the names of the adapters' dropout modules."""
 _TENSOR = re.compile(r"(.+)\.(lora_[ABE]|lora_magnitude_vector|vera_lambda_[bd])\.([^.]+)(\.weight)?")
 
 

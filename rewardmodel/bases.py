@@ -7,18 +7,19 @@ from typing import Any
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel
+from peft import PeftConfig, PeftModel, get_peft_model
 from transformers.models.auto import modeling_auto
 
-from rewardmodel.config import QLORA
+from rewardmodel.adapters import AdapterMismatch, check_start, peft_config
+from rewardmodel.config import LORA, QLORA, AdapterConfig
 
 
 class RewardModelError(ValueError):
     """This base, adapter or folder cannot be a reward model; the message is one sentence that says why."""
 
 
-def load_base(base: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
-    """Model, tokenizer and pooling of a base. Never runs code that comes with a model."""
+def load_base(base: str, dtype: torch.dtype, **options: Any) -> tuple[Any, Any, str]:
+    """Model, tokenizer and pooling of a base; options as of `quantization`. Never runs code that comes with a model."""
     if not base:
         raise RewardModelError("No base model is given: set base to a local path or a hub name.")
     try:
@@ -29,7 +30,7 @@ def load_base(base: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
         names, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         causal = config.model_type in names and config.model_type not in masked
         auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
-        model = auto.from_pretrained(base, dtype=dtype, trust_remote_code=False)
+        model = auto.from_pretrained(base, dtype=dtype, trust_remote_code=False, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         if isinstance(error, RewardModelError):
@@ -39,23 +40,23 @@ def load_base(base: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
     return model, tokenizer, "last" if causal else "mean"
 
 
-def lora_config(model: Any, pooling: str, rank: int, alpha: float, dropout: float) -> LoraConfig:
-    """LoRA on every linear layer that is used."""
+def with_fresh_adapter(model: Any, pooling: str, settings: AdapterConfig) -> PeftModel:
+    """The model with a new adapter on the layers that are used. Raises RewardModelError."""
     unused = r"(.*\.)?pooler(\..*)?" if getattr(model, "pooler", None) is not None else None
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules="all-linear",
-        exclude_modules=unused,
-        task_type="CAUSAL_LM" if pooling == "last" else "FEATURE_EXTRACTION",
-    )
-
-
-def with_saved_adapter(model: Any, folder: str, *, trainable: bool) -> Any:
-    """The model with the adapter on it; merged into it where the adapter itself is not to be trained."""
+    task = "CAUSAL_LM" if pooling == "last" else "FEATURE_EXTRACTION"
     try:
+        return get_peft_model(model, peft_config(settings, task, unused))
+    except ValueError as error:
+        raise RewardModelError(f"The adapter does not fit the base model: {error}") from error
+
+
+def with_saved_adapter(model: Any, folder: str, *, trainable: bool, variant: str = LORA) -> Any:
+    """The model with the adapter on it, to go on as `variant`; merged into it where it is not to be trained."""
+    try:
+        check_start(PeftConfig.from_pretrained(folder), variant)
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except AdapterMismatch as error:
+        raise RewardModelError(str(error)) from error
     except Exception as error:  # peft, safetensors and torch each raise their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RewardModelError(f"The adapter {folder} does not fit the base model: {first}") from error

@@ -19,12 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rewardmodel.adapters import rate_factor
 from rewardmodel.config import PLACKETT_LUCE, TIE_AWARE, FitConfig
 from rewardmodel.data import DataError, Encoded, epoch_batches
 from rewardmodel.evaluate import data_metrics, evaluate, score_items
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.losses import centering_loss, plackett_luce_choices
 from rewardmodel.model import RewardModel
+from rewardmodel.tuning import AdapterAdamW
 
 L2_STEP = 1.5
 
@@ -89,12 +91,13 @@ class Fit:
                     return
 
     def finish(self) -> dict[str, float]:
-        """Put the best weights back and normalise scores to mean 0, sd 1 on the training completions.
+        """Put the best weights back, with what they knew of people, and normalise scores to mean 0, sd 1 on the training completions.
 
         Returns the final metrics. Raises FitError when all completions score alike.
         """
         for name, value in self.best["weights"].items():
             self._learning[name].data.copy_(value)
+        self.likelihood.reliability = dict(self.best["reliability"])
         scores = torch.cat(score_items(self.model, self.train)).double()
         mean, sd = scores.mean(), scores.std(correction=0)
         if not bool(sd > 0) or not bool(torch.isfinite(sd)):
@@ -128,7 +131,8 @@ class Fit:
 
     def _advance(self, batch: Sequence[Encoded]) -> Progress:
         rates = self._set_learning_rates()
-        loss = self._backward(batch)
+        with self.model.truncated(self.config.seed, self.step):
+            loss = self._backward(batch)
         self._losses.append(loss)
         for name, start in self._start.items():
             parameter = self._learning[name]
@@ -173,26 +177,30 @@ class Fit:
             self.l2 = adapt_l2(self.l2, metrics["eval/loss"], sum(self._losses) / len(self._losses))
             metrics["l2"] = self.l2
         self._losses = []
+        if self._optimizer.budget and not self._optimizer.budget.is_settled:
+            return metrics  # none of these weights is kept: they have more ranks than they shall have
         self._stale += 1
         if not self.best or metrics["eval/loss"] < self.best["metrics"]["eval/loss"]:
-            self.best = {"step": self.step, "metrics": metrics, "weights": self._weights()}
+            people = dict(self.likelihood.reliability)
+            self.best = {"step": self.step, "metrics": metrics, "weights": self._weights(), "reliability": people}
             self._stale = 0
         return metrics
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: parameter.detach().cpu().clone() for name, parameter in self._learning.items()}
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        head = [*self.model.head.parameters(), *self.likelihood.parameters()]
-        body = [p for p in self._learning.values() if all(p is not other for other in head)]
-        matrices, vectors = [p for p in body if p.ndim > 1], [p for p in body if p.ndim <= 1]
-        config = self.config
-        groups = [
-            {"params": matrices, "peak": config.learning_rate, "weight_decay": config.weight_decay},
-            {"params": vectors, "peak": config.learning_rate, "weight_decay": 0.0},
-            {"params": head, "peak": config.head_learning_rate, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
+    def _make_optimizer(self) -> AdapterAdamW:
+        config, head = self.config, [*self.model.head.parameters(), *self.likelihood.parameters()]
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {(config.head_learning_rate, 0.0): head}
+        for name, p in self._learning.items():
+            if all(p is not other for other in head):
+                rate = config.learning_rate * rate_factor(name, self.model.lora)
+                groups.setdefault((rate, config.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+        return AdapterAdamW(
+            [{"params": ps, "peak": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],
+            lr=config.learning_rate,
+            budget=self.model.rank_budget(self.total_steps),
+        )
 
     def _set_learning_rates(self) -> float:
         """Linear warm-up, then a cosine to a tenth; a function of the step alone. Returns the adapter's rate."""

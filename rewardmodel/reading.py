@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rewardmodel.adapters import DROPOUT
 from rewardmodel.head import pool
 from rewardmodel.packing import Tree, fill_rows, lay_out, make_tree, split_group
 
@@ -94,7 +95,7 @@ class Reader:
         ids = torch.randint(vocabulary, (4, size), generator=generator).tolist()
         half, quarter = ids[0][: size // 2], ids[1][: size // 4]
         groups = [[half + ids[2][: size - size // 2], half + ids[3][: size - size // 2]], [quarter, ids[2][:5]]]
-        dropout = [m for name, m in self.trunk.named_modules() if "lora_dropout" in name and m.training]
+        dropout = [m for name, m in self.trunk.named_modules() if DROPOUT.search(name) and m.training]
         for module in dropout:
             module.eval()
         try:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from rewardmodel.adapters import adapter_layers, adapter_tensors, as_lora, effective_weight, peft_config
 from rewardmodel.config import AdapterConfig
+from rewardmodel.data import encode_items, group_rows, split_items
 from rewardmodel.dylora import make_truncatable, truncate
+from rewardmodel.fit import Fit
+from rewardmodel.model import RewardModel, RewardModelError
 from rewardmodel.tuning import AdapterAdamW, RankBudget
+
+from .test_fit import CONFIG, through_a_file
+from .worlds import planted_rows
 
 WIDTH = 24
 
@@ -42,7 +51,7 @@ def teacher(values: list[list[float]], seed: int) -> Tensor:
 def fit(settings: AdapterConfig, updates: Tensor, seed: int, steps: int = 800) -> tuple[Any, float]:
     """The three layers with an adapter trained to imitate the teacher, and the mean squared error of its updates."""
     torch.manual_seed(seed)
-    plain = Three()
+    plain: Any = Three()
     before = torch.stack([layer.weight.detach().clone() for layer in plain.children()])
     model: Any = get_peft_model(plain, peft_config(settings))
     adaptive = settings.variant == "adalora"
@@ -134,3 +143,83 @@ def test_a_truncation_that_is_drawn_depends_on_seed_and_step_only() -> None:
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         AdapterConfig(**settings)  # type: ignore[arg-type]
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "rslora": {},
+    "dora": {},
+    "vera": {"rank": 64},
+    "lora_fa": {},
+    "lora_plus": {"ratio": 4.0},
+    "adalora": {"target_rank": 2},
+    "dylora": {},
+}
+
+
+def reward_fit(base: Path, variant: str, **changes: Any) -> Fit:
+    settings: dict[str, Any] = {"rank": 8, "variant": variant, "dropout": 0.1} | VARIANTS[variant]
+    rate = {"vera": 0.1, "lora_plus": 3e-3, "dora": 5e-3, "adalora": 3e-2}.get(variant, 1e-2)
+    config = replace(CONFIG, learning_rate=rate, **changes)
+    model = RewardModel.create(str(base), lora=AdapterConfig(**settings), seed=0)
+    parts = split_items(group_rows(planted_rows(120, 4, seed=0)), 0.4, 0)
+    train, held_out = (encode_items(part, model.encode_together) for part in parts)
+    return Fit(model, train, held_out, config)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_reward_model_of_any_variant_learns_resumes_and_is_saved(variant: str, llama: Path, tmp_path: Path) -> None:
+    whole, resumed = (reward_fit(llama, variant) for _ in range(2))
+    torch.manual_seed(0)
+    before = {name: p.detach().clone() for name, p in whole.model.named_parameters()}
+    for progress in whole.run():
+        if progress.step == 17:
+            saved, random_state = through_a_file(whole.state_dict()), torch.get_rng_state()
+    metrics = whole.finish()
+    assert metrics["eval/accuracy"] > 0.85
+    learning = {id(p) for p in whole.model.learning().values()}
+    for name, parameter in whole.model.named_parameters():
+        assert id(parameter) in learning or torch.equal(parameter, before[name]), name
+    resumed.load_state_dict(saved)
+    torch.set_rng_state(random_state)
+    list(resumed.run())
+    assert resumed.finish() == metrics
+    whole.model.save(tmp_path)
+    loaded = RewardModel.load(tmp_path)
+    conversations = [[{"role": "assistant", "content": text}] for text in ("azbzzc", "abccbd", "zzz")]
+    assert loaded.score(conversations) == pytest.approx(whole.model.score(conversations), abs=1e-4)
+    assert resumed.model.score(conversations) == whole.model.score(conversations)
+    if variant == "adalora":
+        weights = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
+        ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name]
+        assert len(ranks) <= sum(ranks) <= 2 * len(ranks) + 1
+        assert not any("lora_E" in name for name in weights)
+
+
+def test_members_of_an_ensemble_may_be_of_any_variant_that_can_share_a_base(llama: Path) -> None:
+    for variant in ("vera", "dylora", "lora_fa"):
+        first = reward_fit(llama, variant).model
+        second = first.sibling(1, seed=1)
+        mine, yours = first.learning(), second.learning()
+        assert {id(p) for p in mine.values()}.isdisjoint(id(p) for p in yours.values())
+        assert sum(p.numel() for p in mine.values()) == sum(p.numel() for p in yours.values())
+        assert (first.truncation is None) == (second.truncation is None) == (variant != "dylora")
+    with pytest.raises(RewardModelError, match="one adapter on a base"):
+        reward_fit(llama, "adalora").model.sibling(1, seed=1)
+
+
+def test_an_encoder_learns_with_vera_too(request: pytest.FixtureRequest) -> None:
+    fit = reward_fit(request.getfixturevalue("bert"), "vera")
+    list(fit.run())
+    assert fit.finish()["eval/accuracy"] > 0.8
+
+
+def test_a_reward_model_goes_on_from_an_adapter_in_its_form_only(llama: Path, tmp_path: Path) -> None:
+    start = reward_fit(llama, "vera").model
+    start.save(tmp_path)
+    for lora in (AdapterConfig(), AdapterConfig(variant="vera")):
+        model = RewardModel.create(str(llama), adapter=str(tmp_path), lora=lora)
+        assert {name.split(".")[-2] for name in model.learning()} >= {"vera_lambda_b", "vera_lambda_d"}
+    with pytest.raises(RewardModelError, match="cannot go on as dora"):
+        RewardModel.create(str(llama), adapter=str(tmp_path), lora=AdapterConfig(variant="dora"))
+    with pytest.raises(RewardModelError, match="does not fit the base model"):
+        RewardModel.create(str(llama), lora=AdapterConfig(targets="nowhere"))
