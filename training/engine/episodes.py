@@ -38,6 +38,7 @@ class MicroBatch(NamedTuple):
 
 
 WORTH_SHARING = 0.2  # share of tokens that a common row must spare: it needs a mask, which costs as well
+STEP = 8  # widths of micro-batches are multiples of it
 TIGHTNESS = 0.8  # the shortest row of a micro-batch has at least this share of the longest one's length
 
 
@@ -82,7 +83,7 @@ class Episodes:
         self.starts = torch.tensor([len(prompt) for prompt in prompts])
         self.reply_lengths = torch.tensor([len(reply) for reply in replies])
         self.lengths = self.starts + self.reply_lengths
-        longest = int(self.lengths.max())
+        longest = self._rounded(int(self.lengths.max()))
         rows = [
             [*prompt, *reply] + [0] * (longest - len(prompt) - len(reply))
             for prompt, reply in zip(prompts, replies, strict=True)
@@ -136,7 +137,7 @@ class Episodes:
 
     def _alone(self, rows: Tensor) -> MicroBatch:
         """An episode per row."""
-        width, replies = int(self.lengths[rows].max()), self.reply_lengths[rows]
+        width, replies = self._rounded(int(self.lengths[rows].max())), self.reply_lengths[rows]
         row = torch.arange(len(rows)).repeat_interleave(replies)
         step = torch.cat([torch.arange(int(n)) for n in replies])
         states = row * width + self.starts[rows][row] - 1 + step
@@ -146,7 +147,7 @@ class Episodes:
 
     def _together(self, parts: list[list[int]]) -> MicroBatch:
         """A row per part: [prompt][answer 1]...[answer n], every answer at the positions behind the prompt."""
-        width = max(self._width(part) for part in parts)
+        width = self._rounded(max(self._width(part) for part in parts))
         shape = (len(parts), width)
         ids, positions, branches = (torch.zeros(shape, dtype=torch.long) for _ in range(3))
         trees = torch.full(shape, -1)
@@ -179,6 +180,10 @@ class Episodes:
         device = self.ids.device
         ids, rows, states, targets = ids.to(device), rows.to(device), states.to(device), targets.to(device)
         return MicroBatch(ids, rows, states, targets, ends.to(device), where.to(device), layout)
+
+    def _rounded(self, width: int) -> int:
+        """Few different shapes: kernels are made for each (see `products`)."""
+        return -(-width // STEP) * STEP
 
     def _width(self, part: list[int]) -> int:
         return int(self.starts[part[0]]) + int(self.reply_lengths[part].sum())

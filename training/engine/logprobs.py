@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .models import RoleModel
+from .products import times
 
 CHUNK = 1 << 22  # logits held at once: 16 MB in float32
 
@@ -75,7 +75,7 @@ class _HeadLogprobs(torch.autograd.Function):
         learns = ctx.needs_input_grad[0]
         parts = []
         for rows in torch.split(torch.arange(len(hidden), device=hidden.device), max(1, CHUNK // len(weight))):
-            logits = F.linear(hidden[rows], weight, bias).float().div_(temperature)
+            logits = times(hidden[rows], weight, bias).float().div_(temperature)
             normalizer = logits.logsumexp(-1)
             logprobs = logits.gather(-1, targets[rows, None])[:, 0] - normalizer
             log_p = logits.sub_(normalizer[:, None])
@@ -83,9 +83,10 @@ class _HeadLogprobs(torch.autograd.Function):
             entropy = -(p * log_p).sum(-1)
             slope = entropy_slope = p[:, :0]
             if learns:
-                slope = (weight[targets[rows]] - p.to(weight.dtype) @ weight) / temperature
+                slope = (weight[targets[rows]] - times(p.to(weight.dtype), weight.T)) / temperature
             if learns and entropy_learns:  # dH / d logit = -p (log p + H)
-                entropy_slope = p.mul_(log_p.add_(entropy[:, None])).to(weight.dtype) @ weight / -temperature
+                share = p.mul_(log_p.add_(entropy[:, None])).to(weight.dtype)
+                entropy_slope = times(share, weight.T) / -temperature
             parts.append((logprobs, entropy, slope, entropy_slope))
         logprobs, entropy, slope, entropy_slope = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.save_for_backward(slope, entropy_slope)
