@@ -29,6 +29,7 @@ from labeling.annotation import MAX_OPEN_LEASES, CannotUndo, revise, submit_and_
 from labeling.assignment import LeaseLost, Task, claim_next, heartbeat, progress, release, skip
 from labeling.campaigns import change_state, update_campaign
 from labeling.models import Campaign, Ranking, Slot
+from labeling.steering import order_queues, take_gains
 from tests.conftest import make_user
 from tests.labeling.conftest import NOW, add_items
 
@@ -147,6 +148,18 @@ class Queue(RuleBasedStateMachine):
         self.lowered |= overlap < self.campaign.overlap
         self.campaign = update_campaign(self.campaign, overlap=overlap)
 
+    @rule(order=st.sampled_from(Campaign.Order.values))
+    def change_order(self, order: str) -> None:
+        self.campaign = update_campaign(self.campaign, order=order)
+
+    @rule(best=st.integers(0, ITEMS))
+    def a_worker_orders_the_queue(self, best: int) -> None:
+        items = self.campaign.items.order_by("pk").values_list("public_id", flat=True)
+        gains = {item: 2.0 if number == best else 1.0 for number, item in enumerate(items)}
+        take_gains(self.campaign, gains, model="Ensemble")
+        due = self.campaign.state == "open" and self.campaign.order == "informative"
+        assert order_queues() == due
+
     @precondition(lambda self: self.campaign.state != "closed")
     @rule()
     def import_more(self) -> None:
@@ -183,6 +196,7 @@ class Queue(RuleBasedStateMachine):
             assert number >= max(self.campaign.overlap, done[item])
             assert number == self.campaign.overlap or self.lowered  # answers there before it was lowered stay
         assert self.campaign.slot_count == sum(there.values())
+        assert all((slot.priority < 0) == (slot.propensity is not None) for slot in slots)
 
     def nobody_is_twice_on_an_item(self, slots: list[Slot], accepted: list[Ranking]) -> None:
         held = Counter((slot.item_id, slot.user_id) for slot in slots if slot.user_id)

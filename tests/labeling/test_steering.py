@@ -19,7 +19,7 @@ from accounts.models import User
 from labeling import steering
 from labeling.access import get_lease
 from labeling.annotation import submit_and_claim, undo_last
-from labeling.assignment import LEASE_LENGTH, QUEUE_LOCK, claim_next, release
+from labeling.assignment import QUEUE_LOCK, claim_next, release
 from labeling.campaigns import change_state, update_campaign
 from labeling.exporting import export_lines
 from labeling.importing import import_rows
@@ -302,16 +302,39 @@ def test_a_late_answer_fills_a_slot_of_a_chosen_item(steered: Campaign, ben: Use
     assert chosen(steered).count() == 1
 
 
-def test_claims_of_a_steered_queue_are_one_statement(steered: Campaign, ben: User) -> None:
-    add_duels(steered, CLOSE, 5)
-    order_queues()
-
+def test_claims_of_an_ordered_queue_take_no_more_statements(
+    steered: Campaign, foreign_campaign: Campaign, ben: User
+) -> None:
     def statements(campaign: Campaign) -> int:
+        add_duels(campaign, CLOSE, 5)
+        order_queues()
+        submit(ben, claim(ben, campaign))  # makes the person's row
         with CaptureQueriesContext(connection) as queries:
-            assert claim_next(ben, campaign, now=NOW)
-        return len([query for query in queries if LEASE_LENGTH[:20] in query["sql"] or "labeling_slot" in query["sql"]])
+            claim(ben, campaign)
+        return len(queries)
 
-    assert statements(steered) == 1
+    make_member(foreign_campaign, ben, "annotator")
+    assert foreign_campaign.order == "random"
+    assert statements(steered) == statements(foreign_campaign) <= 4  # begin, lock, claim, end
+
+
+def test_managers_and_clients_choose_the_order(campaign: Campaign, manager: User, researcher: User) -> None:
+    settings = f"/campaigns/{campaign.public_id}/settings"
+    client = client_for(manager)
+    form = {"name": "Renamed", "protocol": "pair", "overlap": 1, "guidelines": ""}
+    for sent, order in (("informative", "informative"), (None, "informative"), ("random", "random")):
+        assert client.post(settings, form | ({"order": sent} if sent else {})).status_code == 302
+        campaign.refresh_from_db()
+        assert campaign.order == order
+    assert client.post(settings, form | {"order": "alphabetical"}).status_code == 422
+
+    client = client_for(researcher)
+    made = client.post("/api/campaigns/", {"name": "New", "order": "informative"}, "application/json")
+    assert (made.status_code, made.json()["order"]) == (201, "informative")
+    address = f"/api/campaigns/{made.json()['id']}"
+    assert client.patch(address, {"order": "random"}, "application/json").json()["order"] == "random"
+    assert client.patch(address, {"order": "alphabetical"}, "application/json").status_code == 400
+    assert client.get(address).json()["order"] == "random"
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from labeling.campaigns import update_campaign
 from labeling.models import Campaign, ItemGain, Slot, Steering
-from labeling.steering import order_queues, standing
-from tests.training.conftest import fresh, label
+from labeling.steering import order_queues, standing, take_gains
+from tests.training.conftest import Worker, fresh, label, until
 from tests.training.test_supervisor import run_now
 from training import steering
 from training.engine.rundir import CANDIDATES, read_jsonl
@@ -19,6 +19,14 @@ from training.models import TrainingRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MakeRun = Callable[..., TrainingRun]
+
+
+@pytest.mark.slow
+def test_a_worker_orders_queues(labeled: Campaign, start_worker: Callable[[], Worker]) -> None:
+    update_campaign(labeled, order="informative")
+    take_gains(labeled, {item.public_id: 1.0 for item in labeled.items.all()}, model="Ensemble")
+    start_worker()
+    until(lambda: labeled.slots.filter(priority__lt=0).count() == 16, what="the order")
 
 
 @pytest.mark.slow
