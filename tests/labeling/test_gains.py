@@ -46,6 +46,10 @@ def test_a_long_ranking_gains_the_mean_of_its_pairs() -> None:
     # Pairs of the same source, or of unknown ones, are looked at as well, and teach nothing.
     [doubled] = gains_by_sources(*known, [["a", "a", "b"]])
     assert doubled == pytest.approx(2 / 3 * pairs[0])
+    # Of a ranking of three, each pair weighs 2/3 of an answer, so it takes that much less from the next.
+    known_pairs = [["a", "b"], ["a", "c"], ["b", "c"]]
+    seconds = gains_by_sources(*known, [*known_pairs, *known_pairs])[3:]
+    assert np.mean(seconds) < gains_by_sources(*known, [["a", "b", "c"]] * 2)[1] < three
 
 
 def test_the_same_question_gains_less_each_time_and_much_less_where_little_is_known() -> None:
