@@ -91,9 +91,9 @@ class Fit:
                     return
 
     def finish(self) -> dict[str, float]:
-        """Put the best weights back, with what they knew of people, and normalise scores to mean 0, sd 1 on the training completions.
+        """Put the best weights back, with what was known of people then; normalise on the training completions.
 
-        Returns the final metrics. Raises FitError when all completions score alike.
+        Scores get mean 0 and sd 1. Returns the final metrics. Raises FitError when all completions score alike.
         """
         for name, value in self.best["weights"].items():
             self._learning[name].data.copy_(value)

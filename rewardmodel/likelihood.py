@@ -4,8 +4,14 @@ Beside the scores two things may be learned: how large a difference people notic
 person can be relied on. Reliability is learned as in Crowd-BT (Chen et al. 2013; see `stats.annotators`), with the
 reward model in the place of free strengths: while training goes over the rankings, the gaps between scores are noted,
 and at each evaluation everybody's reliability becomes the likeliest one under those of the last two stretches, with the
-same weak prior. Whoever is no better than chance is not listened to. The gaps are those of training, so reliabilities
-are too kind where a model remembers wrong labels.
+same weak prior. Whoever is no better than chance is not listened to.
+
+The gaps are those of training: a model that remembers wrong labels is too kind to who gave them. So a fit ends with the
+reliabilities of the evaluation that is kept, which is before that. In simulations (ten people, of whom three to six
+guess, err, or mean the opposite; 1 to 3 answers to each of 250 pairs; 20 seeds) this brought 4 to 13 points of accuracy
+on fresh pairs over believing everybody, as much as gaps of pairs that the model had not seen, and came nearer to the
+true reliabilities than those. With random labels and a model large enough to remember them, people rose above the prior
+after some epochs; in what is kept they were below it.
 """
 
 from __future__ import annotations

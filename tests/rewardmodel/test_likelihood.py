@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from rewardmodel.data import DataError, Encoded, Item, Label, encode_items, grou
 from rewardmodel.fit import Fit
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.model import RewardModel
+from rewardmodel.stats.annotators import MEANT, REVERSED
 
+from .conftest import save_llama
 from .test_fit import CONFIG, make_fit, through_a_file, train
 from .worlds import planted_rows
 
@@ -57,6 +60,23 @@ def test_unreliable_people_are_found_out_and_not_believed(llama: Path) -> None:
         scores = torch.stack(fit.model.group_scores([e.sequences for e in encoded]))
         losses.append(Likelihood().loss(scores, encoded).mean.item())
     assert losses[1] < losses[0] - 0.1
+
+
+def test_random_answers_do_not_become_reliable_by_being_remembered(tmp_path: Path) -> None:
+    """A model that learns labels by heart ends up believing them; what it says of people is from before."""
+    base = save_llama(tmp_path, layers=2, hidden=64)
+    generator = random.Random(0)
+    rows = [row for row in planted_rows(150, 2, seed=0) if len(row["tiers"]) == 2]
+    for row in rows:
+        tiers = row["tiers"][:: generator.choice((1, -1))]
+        row |= {"tiers": tiers, "labeler": generator.choice(HONEST)}
+    config = replace(CONFIG, learning_rate=5e-3, epochs=8, patience=100, reliability=True)
+    fit = make_fit(base, rows, config, rank=32)
+    list(fit.run())
+    remembered = fit.reliability
+    fit.finish()
+    prior = MEANT / (MEANT + REVERSED)
+    assert fmean(remembered.values()) > prior > fmean(fit.reliability.values())
 
 
 def test_a_person_no_better_than_chance_teaches_nothing() -> None:
