@@ -19,8 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
-from math import comb
 from typing import NamedTuple
 
 import torch
@@ -29,7 +27,7 @@ from torch.nn import functional as F
 
 from rewardmodel.stats.errors import TieTooLarge as TieTooLarge
 from rewardmodel.stats.pairs import Tiers, preferences_of
-from rewardmodel.stats.rankings import MOST_TIED
+from rewardmodel.stats.rankings import choices_of
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,18 @@ class Choice(NamedTuple):
 def plackett_luce_choices(tiers: tuple[tuple[int, ...], ...], top: int | None = None) -> tuple[Choice, ...]:
     """A ranking as choices: the best of all ranked, the best of the rest, and so on.
 
-    Unranked completions are in no menu. `top` keeps the first so many places: 1 is best-of-K, None the full order.
-    Ties are orders nobody gave: the log-likelihood is averaged over all ways to break them. When j of d tied
-    completions are placed, each j of them is equally likely to be, and so is each other one to be next; hence one
-    choice for each subset, of weight 1 / C(d, j). For K = 2 this is Bradley-Terry with mu = 0.5.
+    Unranked completions are in no menu. `top` keeps the first so many places. Ties are averaged over all ways to break
+    them (see `stats.rankings.choices_of`); for K = 2 this is Bradley-Terry with mu = 0.5.
     """
-    choices = []
     ranked = [index for tier in tiers for index in tier]
-    last = len(ranked) - 1 if top is None else min(top, len(ranked) - 1)
-    place = 0
-    for tier in tiers:
-        if len(tier) > MOST_TIED:
-            raise TieTooLarge(f"{len(tier)} completions are tied; the Plackett-Luce loss takes {MOST_TIED} at most.")
-        lower = ranked[place + len(tier) :]
-        for placed in range(min(len(tier), last - place)):
-            for gone in combinations(tier, placed):
-                left = [index for index in tier if index not in gone]
-                target = [1 / len(left)] * len(left) + [0.0] * len(lower)
-                choices.append(Choice((*left, *lower), tuple(target), 1 / comb(len(tier), placed)))
-        place += len(tier)
-    return tuple(choices)
+    return tuple(
+        Choice(
+            tuple(ranked[place] for place in choice.menu),
+            (1 / choice.best,) * choice.best + (0.0,) * (len(choice.menu) - choice.best),
+            choice.weight,
+        )
+        for choice in choices_of(tuple(map(len, tiers)), top)
+    )
 
 
 @lru_cache(maxsize=65536)

@@ -222,7 +222,7 @@ def test_what_cannot_be_trained_says_why(llama: Path) -> None:
     with pytest.raises(DataError, match="rankings to train on"):
         Fit(fit.model, fit.train, [], CONFIG)
     tied = Encoded(Item("x", (), (), (Label((tuple(range(13)), (13,))),), "p"), tuple([1] for _ in range(14)))
-    with pytest.raises(TieTooLarge, match="13 completions are tied"):
+    with pytest.raises(TieTooLarge, match="13 items are tied"):
         Fit(fit.model, [tied], fit.held_out, CONFIG)
     Fit(fit.model, [tied], fit.held_out, replace(CONFIG, loss="pairwise"))
     list(fit.run())

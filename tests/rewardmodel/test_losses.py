@@ -201,7 +201,7 @@ def test_nothing_to_learn_is_zero_and_differentiable() -> None:
     scores = row(1.0, 2.0).requires_grad_()
     assert plackett_luce_loss(scores, [[[0]]]).total.item() == 0
     assert plackett_luce_loss(scores[:0], []).mean.item() == 0
-    with pytest.raises(TieTooLarge, match="13 completions are tied"):
+    with pytest.raises(TieTooLarge, match="13 items are tied"):
         plackett_luce_choices((tuple(range(13)),))
 
 
