@@ -150,7 +150,8 @@ def people(pairs: Sequence[Pair], reliability: Mapping[str, float]) -> dict[str,
         agree += math.comb(first, 2) + math.comb(second, 2)
         both += math.comb(first + second, 2)
     share = agree / both if both else None
-    answered = Counter(reliability.keys()) + Counter(pair.labeler for pair in pairs)
+    answered = Counter(pair.labeler for pair in pairs)
+    answered.update(dict.fromkeys(reliability, 0))  # who answered nothing that was held out
     labelers = sorted(name for name, _ in answered.most_common(LABELERS))
     found = {one["name"]: one for one in _sliced("", pairs, lambda pair: pair.labeler, labelers)}
     nothing = {"pairs": 0, "accuracy": dataclasses.asdict(Estimate.undefined("no pair was held out"))}

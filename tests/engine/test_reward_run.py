@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +114,18 @@ def test_a_run_can_doubt_people_and_learn_from_ties(tmp_path: Path, base: str, s
     assert all(value > 0.9 if settings.get("reliability") else value is None for value in people.values())
 
 
+@pytest.mark.parametrize(("loss", "learns"), [("plackett_luce", False), ("rao_kupper", True), ("davidson", True)])
+def test_rankings_of_one_tier_teach_losses_that_know_ties(tmp_path: Path, base: str, loss: str, learns: bool) -> None:
+    rows = planted_rows(60, 2, 0)
+    tied = sum(len(row["tiers"]) == 1 for row in rows)
+    assert 0 < tied < 60
+    run = make_run(tmp_path / "run", rows, base=base, loss=loss, epochs=1)
+    assert main([str(run.path)]) == 0
+    [message] = [event["message"] for event in events_of(run) if event.get("stage") == "train"]
+    to_learn, held_out = (int(number) for number in re.findall(r"(\d+) (?:rankings|held)", message))
+    assert to_learn + held_out == (60 if learns else 60 - tied)
+
+
 @pytest.mark.parametrize("options", [{}, {"members": 3, "pessimism": 0.5}, {"pessimism": 0.1}])
 def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str, options: dict[str, Any]) -> None:
     """The engine's own roles, fast layers and heads on one shared base, against the library's plain path."""
@@ -123,7 +136,7 @@ def test_ppo_reads_the_same_scores_from_the_artifact(tmp_path: Path, base: str, 
     assert len(model.members) == options.get("members", 1)
     plain = transformers.AutoModelForCausalLM.from_pretrained(base)
     roles = RoleModel(plain, transformers.AutoTokenizer.from_pretrained(base), base)
-    source = AdapterReward(roles, str(run.artifact), base)
+    source = AdapterReward(roles, str(run.artifact))
     prompts = [[row["messages"][0], {"role": "assistant", "content": ""}] for row in rows]
     talks = [row["messages"] + completion for row in rows for completion in row["completions"]]
     encode = model.members[0].encode
@@ -162,7 +175,7 @@ def test_a_run_rewards_the_turns_of_conversations(tmp_path: Path, base: str, mem
     assert np.corrcoef(counts, rewards)[0, 1] > 0.8
     roles = RoleModel(transformers.AutoModelForCausalLM.from_pretrained(base), model.members[0].tokenizer, base)
     with pytest.raises(EngineError, match="rewards single turns"):
-        AdapterReward(roles, str(run.artifact), base)
+        AdapterReward(roles, str(run.artifact))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from rewardmodel.data import DataError, Encoded, Item, Label, encode_items, epoch_batches, group_rows, split_items
 from rewardmodel.tokens import EncodingError
 
+from .worlds import planted_rows
+
 
 def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
@@ -143,3 +145,12 @@ def test_what_cannot_be_encoded_names_its_item() -> None:
         encode_items(items_for(["a"]), refuse)
     with pytest.raises(DataError, match="without any token"):
         encode_items(items_for(["a"]), lambda conversations: [[] for _ in conversations])
+
+
+def test_sources_are_read_where_rows_have_them() -> None:
+    row = planted_rows(1, 3, seed=0)[0] | {"tiers": [[0], [1, 2]]}
+    [plain], [named] = group_rows([row]), group_rows([row | {"sources": ["base", None, "tuned"]}])
+    assert (plain.sources, named.sources) == ((), ("base", "", "tuned"))
+    for wrong in ("base", ["base"], ["a", "b", 3]):
+        with pytest.raises(DataError, match="sources are a list of names"):
+            group_rows([row | {"sources": wrong}])

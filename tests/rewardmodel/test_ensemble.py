@@ -16,6 +16,7 @@ from rewardmodel.ensemble import ENSEMBLE, Combination, Ensemble, agree_on
 from rewardmodel.ensemble_fit import EnsembleFit, area_under_curve, bootstrap
 from rewardmodel.model import RewardModel, RewardModelError
 
+from .conftest import save_llama
 from .test_fit import CONFIG, through_a_file
 from .worlds import planted_rows
 
@@ -185,3 +186,27 @@ def test_the_area_under_the_curve_is_the_share_of_right_orders() -> None:
     assert area_under_curve([1, 2], [3, 4]) == 0
     assert area_under_curve([1, 2], [1, 2]) == 0.5
     assert area_under_curve([2, 5], [1, 3, 4]) == pytest.approx(4 / 6)
+
+
+def test_members_disagree_about_garbled_answers_only_where_order_means_something(tmp_path: Path) -> None:
+    """Letters of real answers stand in order. The control: where they never do, garbling changes nothing."""
+
+    def area(in_order: bool) -> float:
+        generator = random.Random(0)
+        rows = []
+        for row in planted_rows(120, 2, seed=0):
+            texts = ["".join(generator.choices("abcdefz", k=24)) for _ in range(2)]
+            texts = ["".join(sorted(text)) for text in texts] if in_order else texts
+            better = int(texts[1].count("z") > texts[0].count("z"))
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
+            rows.append(row | {"completions": completions, "tiers": [[better], [1 - better]]})
+        model = RewardModel.create(str(base), lora_rank=8)
+        parts = split_items(group_rows(rows), 0.3, 0)
+        train, held_out = (encode_items(part, model.encode_together) for part in parts)
+        fit = EnsembleFit(model, train, held_out, CONFIG, members=3)
+        list(fit.run())
+        return fit.finish()["eval/disagreement_auc"]
+
+    base = save_llama(tmp_path, layers=2, hidden=32)
+    assert area(in_order=True) > 0.65
+    assert area(in_order=False) == pytest.approx(0.5, abs=0.1)

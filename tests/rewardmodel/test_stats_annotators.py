@@ -247,6 +247,54 @@ def test_partial_pooling_beats_one_reward_and_separate_ones() -> None:
     assert np.mean(covered) > 0.8  # the spread is learned a little small, so intervals are a little short
 
 
+@pytest.mark.parametrize("spread", [None, 0.4])
+def test_pooling_is_the_posterior_of_one_large_normal_model(spread: float | None) -> None:
+    """Everybody's reward and the shared one as a single vector: what one dense matrix says of its mean and variance."""
+    random, people, size, penalty = np.random.default_rng(3), 5, 2, 0.3
+    features, who = random.normal(size=(12, size)), np.repeat(np.arange(people), [4, 60, 60, 60, 60])
+    first, second = random_pairs(random, 12, len(who))
+    difference = features[first] - features[second]
+    truth = np.array([1.0, -0.5]) + 2.0 * random.normal(size=(people, size))
+    meant = expit((difference * truth[who]).sum(axis=1))
+    mu, weights = np.clip(meant + 0.2 * random.normal(size=len(who)), 0, 1), random.uniform(0.5, 2.0, len(who))
+    rows = np.column_stack([first, second, mu])
+    found = pooling.fit(who, rows, features=features, weights=weights, spread=spread, penalty=penalty)
+    assert found.spread == spread if spread else found.spread > 0.2
+
+    share = expit((difference * found.rewards[who]).sum(axis=1))
+    precision, seen = np.zeros((people + 1, size, people + 1, size)), np.zeros((people + 1, size))
+    pooled = np.eye(size) / found.spread**2
+    precision[-1, :, -1] = penalty * np.eye(size)
+    for person in range(people):
+        mine = who == person
+        curvature = (weights * share * (1 - share))[mine, None] * difference[mine]
+        information = curvature.T @ difference[mine]
+        slope = (weights * (mu - share))[mine] @ difference[mine]
+        seen[person] = information @ found.rewards[person] + slope
+        precision[person, :, person] += information + pooled
+        precision[person, :, -1] -= pooled
+        precision[-1, :, person] -= pooled
+        precision[-1, :, -1] += pooled
+    covariance = np.linalg.inv(precision.reshape((people + 1) * size, -1))
+    mean = (covariance @ seen.ravel()).reshape(people + 1, size)
+    covariance = covariance.reshape(people + 1, size, people + 1, size)
+    assert found.shared == pytest.approx(mean[-1], abs=1e-3)
+    assert found.rewards == pytest.approx(mean[:-1], abs=1e-3)
+    own = np.array([np.diag(covariance[person, :, person]) for person in range(people)])
+    assert found.standard_errors == pytest.approx(np.sqrt(own), rel=1e-3)
+    if spread is None:
+        both = np.array([np.diag(covariance[person, :, -1]) for person in range(people)])
+        apart = (mean[:-1] - mean[-1]) ** 2 + own + np.diag(covariance[-1, :, -1]) - 2 * both
+        assert found.spread == pytest.approx(np.sqrt(apart.mean()), rel=1e-2)
+
+
+def test_an_answer_of_weight_two_is_two_answers() -> None:
+    rows, who = [(0, 1, 1.0), (1, 0, 0.3), (0, 1, 0.5)], [0, 1, 1]
+    twice = pooling.fit([*who, 0], [*rows, rows[0]], spread=0.5)
+    weighed = pooling.fit(who, rows, weights=[2.0, 1.0, 1.0], spread=0.5)
+    assert weighed.rewards == pytest.approx(twice.rewards, abs=1e-6)
+
+
 def test_without_a_spread_pooling_is_bradley_terry() -> None:
     random = np.random.default_rng(2)
     truth, who = normal_strengths(random, 5), np.repeat(np.arange(6), 50)

@@ -63,6 +63,18 @@ def test_ties_partial_orders_and_labelers_reach_the_file_and_the_counts(labeled:
     assert first[0]["messages"] == item.messages
     assert first[0]["completions"] == [completion.messages for completion in item.completions.all()]
     assert first[0]["weight"] == 1.0
+    assert all(row["sources"] == ["desk", "bot"] for row in rows_of(snapshot))
+
+
+def test_sources_are_null_where_nobody_knows_and_absent_where_nobody_knows_any(
+    labeled: Campaign, researcher: User
+) -> None:
+    some, none = labeled.items.order_by("id")[:2]
+    some.completions.filter(index=0).update(source="")
+    none.completions.update(source="")
+    rows = {row["item"]: row for row in rows_of(freeze(labeled, by=researcher))}
+    assert rows[some.public_id]["sources"] == [None, "bot"]
+    assert "sources" not in rows[none.public_id]
 
 
 def test_any_text_reaches_the_file_unchanged(labeled: Campaign, researcher: User) -> None:
