@@ -20,6 +20,7 @@ import re
 from typing import Any
 
 import torch
+import transformers
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, VeraConfig
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.lora import LoraLayer
@@ -32,6 +33,8 @@ from rewardmodel.config import ADALORA, ALL_LINEAR, DORA, GAUSSIAN, LORA_FA, LOR
 from rewardmodel.dylora import Truncation
 
 PREFIX = "base_model.model."  # of the names in a file, as peft writes them
+FOREIGN = re.compile(r"\b(lora_|vera_|ranknum)")
+"""In the names of tensors that are no part of the base."""
 DROPOUT = re.compile(r"\b(lora|vera)_dropout\b")
 """In the names of the adapters' dropout modules."""
 _TENSOR = re.compile(r"(.+)\.(lora_[ABE]|lora_magnitude_vector|vera_lambda_[bd])\.([^.]+)(\.weight)?")
@@ -109,6 +112,13 @@ def adapter_layers(model: nn.Module, adapter: str) -> dict[str, BaseTunerLayer]:
         for name, module in model.named_modules()
         if isinstance(module, BaseTunerLayer) and adapter in getattr(module, module.adapter_layer_names[0])
     }
+
+
+def stored_bytes(model: nn.Module, base: str) -> int:
+    """Size of a base's weights as they are stored, without the adapters around them."""
+    dtype = transformers.AutoConfig.from_pretrained(base).dtype or torch.float32
+    numbers = sum(p.numel() for name, p in model.named_parameters() if not FOREIGN.search(name))
+    return numbers * torch.empty(0, dtype=dtype).element_size()
 
 
 def plain_name(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from peft.tuners.lora.layer import LoraVariant
@@ -28,11 +28,23 @@ class Truncation(LoraVariant):
         self.settings = settings
         self.rank: int | None = None
 
-    @contextmanager
-    def drawn(self, seed: int, step: int) -> Iterator[None]:
+    def drawn(self, seed: int, step: int) -> AbstractContextManager[None]:
         """A rank for this step. It depends on nothing but the seed and the step, so there is no state to save."""
         low, high = self.settings.smallest_rank, self.settings.rank
-        self.rank = random.Random(f"{seed}/dylora/{step}").randint(low, high)
+        return self.cut(random.Random(f"{seed}/dylora/{step}").randint(low, high))
+
+    def usable_ranks(self) -> list[int]:
+        """The smallest rank that is trained, twice that, and so on, and all."""
+        ranks, rank = [], self.settings.smallest_rank
+        while rank < self.settings.rank:
+            ranks.append(rank)
+            rank *= 2
+        return [*ranks, self.settings.rank]
+
+    @contextmanager
+    def cut(self, rank: int) -> Iterator[None]:
+        """Compute with the first ranks only."""
+        self.rank = rank
         try:
             yield
         finally:

@@ -10,8 +10,9 @@ from peft import LoraConfig, PeftConfig, VeraConfig
 from torch import Tensor, nn
 
 from rewardmodel.adapters import effective_weight, lora_config_of, plain_name, vera_product
+from rewardmodel.config import DYLORA
 
-from .artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from .artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_card
 from .session import EngineError
 
 
@@ -22,6 +23,16 @@ def adapter_folder(path: str) -> Path:
         if not (folder / name).is_file():
             raise EngineError(f"{path} is not a LoRA adapter: {name} is missing.")
     return folder
+
+
+def check_rank(folder: Path, rank: int) -> None:
+    """Whether an adapter can be cut to its first `rank` ranks. Raises EngineError."""
+    settings = read_card(folder).get("config", {})
+    if settings.get("lora_variant") != DYLORA:
+        raise EngineError(f"{folder} was not trained as DyLoRA: only all of its ranks together can be used.")
+    low, high = settings["lora_smallest_rank"], read_adapter_config(folder).r
+    if not low <= rank <= high:
+        raise EngineError(f"Of {folder}, {low} to {high} ranks can be used, not {rank}.")
 
 
 def base_of(folder: Path) -> str:

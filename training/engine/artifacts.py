@@ -21,10 +21,17 @@ from .session import EngineError, Session
 CARD, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "card.json", "adapter_config.json", "adapter_model.safetensors"
 
 
-def write(session: Session, kind: str, format: str, metrics: dict[str, float], fill: Callable[[Path], None]) -> None:
+def write(
+    session: Session,
+    kind: str,
+    format: str,
+    metrics: dict[str, float],
+    fill: Callable[[Path], None],
+    base_bytes: int = 0,
+) -> None:
     """Make the artifact of a finished run. `fill` writes the weights or rows into the folder it is given.
 
-    kind: policy | reward | completions; format: adapter | model.
+    kind: policy | reward | completions; format: adapter | model. `base_bytes` is the size of an adapter's base.
     """
     folder = session.rundir.path / "artifact.tmp"
     shutil.rmtree(folder, ignore_errors=True)
@@ -39,6 +46,9 @@ def write(session: Session, kind: str, format: str, metrics: dict[str, float], f
         "data": session.manifest,
         "metrics": {name: float(f"{value:.6g}") for name, value in sorted(metrics.items())},
     }
+    if format == "adapter":
+        adapter_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        card["size"] = {"bytes": adapter_bytes, "base_bytes": base_bytes}
     write_json(folder / CARD, card)
     write_atomic(folder / "README.md", _readme(card))
     shutil.rmtree(session.rundir.artifact, ignore_errors=True)

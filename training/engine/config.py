@@ -294,6 +294,9 @@ class SamplingConfig(CommonConfig, SamplingSettings):
     """Draw `completions` answers per prompt of `data/prompts.jsonl` into `artifact/completions.jsonl`."""
 
     completions: int = setting(4, "Completions per prompt and policy.", low=1, high=64, basic=True)
+    adapter_rank: int = setting(
+        0, "Of a policy that was trained as DyLoRA: how many of its ranks answer; 0 for all.", low=0
+    )
     versus: str = setting("", "Second policy to draw from beside the first: an adapter's folder, or base.")
     batch_size: int = setting(64, "Completions drawn at once.", low=1)
     max_prompt_tokens: int = setting(512, "Longer prompts lose their oldest turns.", low=4)

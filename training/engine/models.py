@@ -9,7 +9,6 @@ those of LoRA); copies, and saved adapters that are read, are plain LoRA with th
 from __future__ import annotations
 
 import hashlib
-import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rewardmodel.adapters import (
+    FOREIGN,
     AdapterMismatch,
     adapter_layers,
     adapter_tensors,
@@ -31,6 +31,7 @@ from rewardmodel.adapters import (
     peft_config,
     plain_name,
     rate_factor,
+    stored_bytes,
 )
 from rewardmodel.bases import RewardModelError, quantization
 from rewardmodel.config import ADALORA, DYLORA, AdapterConfig
@@ -38,13 +39,12 @@ from rewardmodel.dylora import Truncation, make_truncatable, truncate
 from rewardmodel.tuning import AdapterAdamW, RankBudget
 
 from .adapter_files import adapter_folder as adapter_folder
-from .adapter_files import match_names, portable, read_adapter_config, vera_as_lora
+from .adapter_files import check_rank, match_names, portable, read_adapter_config, vera_as_lora
 from .artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_tensors, write_json, write_tensors
 from .lora import use_fast_forward
 from .session import EngineError, Session
 
 EPSILON = 1e-5  # of AdamW, as the RLHF reproductions run it
-ADAPTER_TENSOR = re.compile(r"\.(lora_|vera_|ranknum)|^vera_")
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -110,6 +110,7 @@ class RoleModel:
         if isinstance(config, VeraConfig):
             config, saved = vera_as_lora(self.model, config, saved, folder)
         if rank:
+            check_rank(folder, rank)
             config.lora_alpha, config.r = config.lora_alpha * rank / config.r, rank
             saved = truncate(saved, rank)
         self._add(role, config, AdapterConfig())
@@ -147,6 +148,15 @@ class RoleModel:
         """Dropout of the adapters on or off; the base's own dropout is always off."""
         for module in self._dropouts():
             module.train(on)
+
+    def usable_ranks(self, role: str) -> list[int]:
+        """Of a role that is trained as DyLoRA: its ranks by doubling, from the smallest; else nothing."""
+        truncation = self._truncations.get(self._adapters[role] or "")
+        return truncation.usable_ranks() if truncation else []
+
+    def cut(self, role: str, rank: int) -> AbstractContextManager[None]:
+        """Within it, a role that is trained as DyLoRA computes with its first ranks only."""
+        return self._truncations[role].cut(rank)
 
     def truncated(self, role: str, seed: int, step: int) -> AbstractContextManager[None]:
         """Within it, a role that is trained as DyLoRA computes and learns with a rank drawn for this step."""
@@ -217,11 +227,15 @@ class RoleModel:
         write_json(folder / ADAPTER_CONFIG, facts)
         write_tensors(folder / ADAPTER_WEIGHTS, tensors)
 
+    def base_bytes(self) -> int:
+        """Size of the base's weights as they are stored, whatever precision they are loaded in."""
+        return stored_bytes(self.model, self.name)
+
     def base_checksum(self) -> str:
         """SHA-256 over every weight of the base; no run may change it."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
-            if not ADAPTER_TENSOR.search(name):
+            if not FOREIGN.search(name):
                 digest.update(plain_name(name).encode())
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+from rewardmodel.adapters import stored_bytes
 from rewardmodel.config import TIE_AWARE
 from rewardmodel.data import DataError, encode_items, group_rows, split_items
 from rewardmodel.ensemble import Ensemble
@@ -67,7 +68,8 @@ def _run(session: Session, config: RewardConfig) -> None:
         write_gains(session, model, folder)
         artifacts.write_json(folder / EVALUATION, report)
 
-    artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill)
+    size = stored_bytes((model.members[0] if isinstance(model, Ensemble) else model).model, config.base)
+    artifacts.write(session, "reward", "adapter" if config.lora_rank else "model", metrics, fill, size)
 
 
 def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:

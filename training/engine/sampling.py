@@ -55,7 +55,7 @@ def _add_sources(roles: RoleModel, config: SamplingConfig) -> list[str]:
         if path == "base":
             roles.add_alias(role, "base")
         elif path:
-            roles.add_saved(role, adapter_folder(path))
+            roles.add_saved(role, adapter_folder(path), config.adapter_rank if role == "policy" else 0)
     return ["policy", "versus"] if config.versus else ["policy"]
 
 

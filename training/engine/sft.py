@@ -68,8 +68,11 @@ def run(session: Session) -> None:
             metrics["eval/loss"] = mean_loss(roles, held_out_examples, config.micro_batch_size)
         session.metrics(step, metrics)
         session.end_step(step, state)
+    for rank in roles.usable_ranks(ROLE) if held_out_examples else []:
+        with roles.cut(ROLE, rank):
+            metrics[f"eval/loss_rank_{rank}"] = mean_loss(roles, held_out_examples, config.micro_batch_size)
     format = "adapter" if config.lora_rank else "model"
-    artifacts.write(session, "policy", format, metrics, lambda folder: _save(roles, folder))
+    artifacts.write(session, "policy", format, metrics, lambda folder: _save(roles, folder), roles.base_bytes())
 
 
 def encode_example(roles: RoleModel, messages: Any, max_length: int) -> Example:
