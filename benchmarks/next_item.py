@@ -80,9 +80,7 @@ def order_once() -> None:
     seconds, computed = time.perf_counter() - started, time.process_time() - computing
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     chosen = Slot.objects.filter(priority__lt=0).count()
-    print(
-        f"  choosing {chosen:,} slots: {seconds:.2f} s, {computed:.2f} s of them here, {more / 1024:.0f} MB more memory"
-    )
+    print(f"  choosing {chosen:,} slots: {seconds:.2f} s, {computed:.2f} s of it computing, {more / 1024:.0f} MB more")
 
 
 def order_anew(ended: threading.Event) -> None:
