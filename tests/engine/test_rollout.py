@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,9 +12,11 @@ from tests.engine.tiny import END, make_roles, randomize
 from training.engine.episodes import Episodes
 from training.engine.logprobs import token_logprobs
 from training.engine.models import RoleModel
-from training.engine.rollout import Completion, RolloutEngine, Sampling
+from training.engine.rollout import Completion, RolloutEngine, Sampling, graphs
+from training.engine.rollout.decoder import Decoder
 from training.engine.rollout.fast import FastEngine, choose_engine
-from training.engine.rollout.reference import ReferenceEngine, draw
+from training.engine.rollout.reference import CHUNK, ReferenceEngine, draw
+from training.engine.rollout.slots import Slots
 
 PROMPTS = [[2, 7, 3], [2, 9, 10, 11, 3], [2, 8, 3], [2, 12, 13, 14, 15, 16, 3], [2, 7, 3]]
 ENGINES = [ReferenceEngine, FastEngine]
@@ -49,8 +51,20 @@ def test_draws_follow_the_distribution() -> None:
     torch.testing.assert_close(logprobs, expected.log()[ids])
 
 
+@pytest.mark.parametrize("vocabulary", [CHUNK - 1, CHUNK, 3 * CHUNK + 7])
+def test_draws_invert_the_distribution_function(vocabulary: int) -> None:
+    """In two levels as in one: the first token whose running sum exceeds the number."""
+    torch.manual_seed(0)
+    logits, uniforms = 3 * torch.randn(500, vocabulary), torch.rand(500)
+    sums = logits.double().softmax(-1).cumsum(-1)
+    expected = (sums <= uniforms.double()[:, None]).sum(-1)
+    near = (sums - uniforms.double()[:, None]).abs().amin(-1) < 1e-6  # rounding decides
+    assert torch.equal(draw(logits, uniforms)[0][~near], expected[~near])
+    assert near.float().mean() < 0.01
+
+
 def test_the_ends_of_the_unit_interval_draw_possible_tokens() -> None:
-    logits = torch.tensor([[-torch.inf, 0.0, 0.0]] * 2)
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0, *[-torch.inf] * CHUNK]] * 2)
     ids, logprobs = draw(logits, torch.tensor([0.0, 1 - 2**-24]))
     assert ids.tolist() == [1, 2]
     assert torch.isfinite(logprobs).all()
@@ -141,3 +155,97 @@ def test_biases_and_tied_heads_are_read_too() -> None:
     assert isinstance(choose_engine(roles), FastEngine)
     for fast, plain in both_engines(roles, PROMPTS):
         assert fast.ids == plain.ids
+
+
+# Slots
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 64])
+def test_answers_that_wait_for_a_slot_are_the_same(slots: int) -> None:
+    roles = make_policy()
+    alone = generate(ReferenceEngine(roles), PROMPTS * 8)
+    for shared, plain in zip(generate(FastEngine(roles, slots), PROMPTS * 8), alone, strict=True):
+        assert shared.ids == plain.ids
+        torch.testing.assert_close(shared.logprobs, plain.logprobs, atol=1e-4, rtol=0)
+
+
+def test_a_prompt_is_read_once_for_all_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, ...]] = []
+    original = Decoder._read
+
+    def watch(self: Decoder, ids: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        read.extend(tuple(row) for row in ids.tolist())
+        return original(self, ids, *rest)
+
+    monkeypatch.setattr(Decoder, "_read", watch)
+    generate(FastEngine(make_policy()), PROMPTS * 6)
+    assert len(read) == len(set(read)) == len(set(map(tuple, PROMPTS)))
+
+
+def test_slots_are_refilled_and_given_up() -> None:
+    slots = Slots([[0] * n for n in (3, 5, 4, 2)], length=10, most=2, exact=True)
+    assert slots.admit() == [(0, 1), (1, 2)]  # the longest first
+    assert (slots.width, slots.steps_left) == (6, 9)
+    slots.step()
+    slots.note([True, False])
+    assert slots.width == 7
+    assert slots.admit() == [(1, 0)]
+    slots.step()
+    slots.note([False, True])
+    assert slots.width == 3 + 1 + 1
+    assert slots.shrink() == []  # somebody waits
+    assert slots.admit() == [(0, 3)]
+    slots.note([False, True])
+    assert slots.shrink() == [1]
+    assert slots.live == 1
+    slots.note([False])
+    assert not slots.open
+
+
+def test_slots_of_graphs_shrink_by_halves() -> None:
+    slots = Slots([[0]] * 8, length=10, most=8, exact=False)
+    slots.admit()
+    slots.note([True] * 5 + [False] * 3)
+    assert slots.shrink() == []
+    slots.note([True, True, False, False, True, False, False, False])
+    assert slots.shrink() == [0, 1, 4, 2]
+    assert slots.live == 4
+    slots.note([False] * 4)
+    assert slots.shrink() == []
+    assert not slots.open
+
+
+def test_what_a_graph_recorded_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of a GPU, with a recorder that checks addresses in the place of CUDA's."""
+    engine = FastEngine(roles := make_policy(), slots=4)
+    replays = 0
+
+    def addresses() -> list[int]:
+        decoder = engine._decoder
+        assert decoder is not None
+        weights = [tensor for layer in decoder.layers for pair in layer for tensor in pair if tensor is not None]
+        state = [value for value in vars(decoder).values() if isinstance(value, torch.Tensor)]
+        return [tensor.data_ptr() for tensor in [*weights, *state]]
+
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        recorded = addresses()
+
+        def replay() -> None:
+            nonlocal replays
+            replays += 1
+            assert addresses() == recorded
+            work()
+
+        return replay
+
+    engine._graphs = True
+    monkeypatch.setattr(graphs, "_Recorder", lambda: record)
+    for seed in range(3):
+        randomize(roles, "policy", seed)  # an optimizer step between the batches
+        for fast, plain in zip(
+            generate(engine, PROMPTS * 4), generate(ReferenceEngine(roles), PROMPTS * 4), strict=True
+        ):
+            assert fast.ids == plain.ids
+    assert replays > 20
+    longer = [[2, *[7] * 300, 3]] * 2  # than the buffers
+    assert [c.ids for c in generate(engine, longer)] == [c.ids for c in generate(ReferenceEngine(roles), longer)]

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import DynamicCache
 
 from training.engine.models import RoleModel
 
 from . import Completion, Sampling
+
+CHUNK = 64  # tokens
 
 
 class ReferenceEngine:
@@ -64,13 +67,29 @@ class ReferenceEngine:
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse-CDF sampling: logits (rows, vocabulary), uniforms (rows,) -> token ids and their log-probs (rows,)."""
+    """Inverse-CDF sampling: logits (rows, vocabulary), uniforms (rows,) -> token ids and their log-probs (rows,).
+
+    In two levels, first the chunk of the vocabulary and then the token in it, because summing up along a row is slow.
+    """
     probabilities = logits.softmax(-1)
-    cumulative = probabilities.cumsum(-1)
+    vocabulary = logits.shape[-1]
+    chunks = F.pad(probabilities, (0, -vocabulary % CHUNK)).view(len(logits), -1, CHUNK)
+    sums = chunks.sum(-1).cumsum(-1)
     # The sum is 1 only up to rounding; scaling by it keeps the last tokens from being favoured or unreachable.
-    ids = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)
-    ids = ids.clamp(max=logits.shape[-1] - 1)
-    return ids[:, 0], probabilities.gather(-1, ids)[:, 0].log()
+    chunk, rest = _find(sums, uniforms * sums[:, -1])
+    inside = chunks.gather(1, chunk[:, None, None].expand(-1, 1, CHUNK))[:, 0].cumsum(-1)
+    place, _ = _find(inside, rest)
+    ids = chunk * CHUNK + place
+    return ids, probabilities.gather(-1, ids[:, None])[:, 0].log()
+
+
+def _find(sums: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """First place in each row of running sums that exceeds the target, and what of the target is left there."""
+    # Below the last sum even when rounded: what has no probability is never found.
+    targets = torch.minimum(targets, sums[:, -1] * (1 - 2**-22))
+    places = torch.searchsorted(sums, targets[:, None], right=True)
+    before = torch.where(places > 0, sums.gather(1, (places - 1).clamp(min=0)), 0.0)
+    return places[:, 0], targets - before[:, 0]
 
 
 def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
