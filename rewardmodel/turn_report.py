@@ -12,7 +12,7 @@ from rewardmodel.data import Item
 from rewardmodel.report import Pair, pairs_of, shown_text
 from rewardmodel.tokens import Message, split_turns
 
-EXAMPLES = 3  # of each sort
+EXAMPLES = 2  # of each sort
 TURNS_SHOWN = 30
 TURN_CHARACTERS = 400
 

@@ -151,9 +151,9 @@ def test_examples_of_turns_are_the_most_telling_ones_and_cut() -> None:
     found = turn_examples(
         items, [[n - 9.5, 0.0] for n in range(20)], lambda talks: [[1.0] * (len(talk) // 2) for talk in talks]
     )
-    assert [one["sort"] for one in found] == ["wrong"] * 3 + ["unsure"] * 3 + ["right"] * 3
-    assert found[0]["probability"] == pytest.approx(expit(-9.5)) and found[6]["probability"] > 0.99
-    assert all(0.1 < one["probability"] < 0.9 for one in found[3:6])
+    assert [one["sort"] for one in found] == ["wrong"] * 2 + ["unsure"] * 2 + ["right"] * 2
+    assert found[0]["probability"] == pytest.approx(expit(-9.5)) and found[4]["probability"] > 0.99
+    assert all(0.1 < one["probability"] < 0.9 for one in found[2:4])
     chosen, rejected = found[0]["chosen"], found[0]["rejected"]
     assert (chosen["score"], len(chosen["turns"]), chosen["left_out"]) == (TURNS_SHOWN + 2, TURNS_SHOWN, 2)
     assert rejected["turns"][0]["said"] == "q" and len(rejected["turns"][0]["answer"]) < 500
