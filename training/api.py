@@ -184,6 +184,7 @@ def _inputs(user: User, values: dict[str, Any], settings: dict[str, Any]) -> Inp
         campaign=get_campaign(user, values["campaign"], *CAMPAIGN_ROLES),
         base=get_artifact(user, values["base"]) if "base" in values else None,
         reward=get_artifact(user, values["reward"]) if "reward" in values else None,
+        more_rewards=tuple(get_artifact(user, given) for given in values.get("more_rewards", ())),
         versus=versus,
         filters=SnapshotFilters(
             origin=data.get("origin", ""),

@@ -92,6 +92,7 @@ class RunForm(forms.Form):
             campaign=data["campaign"],
             base=data["base"],
             reward=data.get("reward"),
+            more_rewards=tuple(data.get("data_more_rewards", ())),
             versus=None if versus in ("", "base") else self.models.get(public_id=versus),
             filters=SnapshotFilters(
                 origin=data.get("data_origin", ""),
@@ -118,8 +119,14 @@ class RunForm(forms.Form):
         self.fields["campaign"] = _choice(campaigns_to_train_on(user), CAMPAIGN_HELP[self.kind])
         self.fields["base"] = _choice(start, BASE_HELP[self.kind], label=BASE_LABELS[self.kind])
         if self.kind == TrainingRun.Kind.PPO:
-            self.fields["reward"] = _choice(
-                self.models.for_ppo(), "Its score is what PPO maximises.", label="Reward model"
+            rewards = self.models.for_ppo()
+            self.fields["reward"] = _choice(rewards, "Its score is what PPO maximises.", label="Reward model")
+            self.fields["data_more_rewards"] = forms.ModelMultipleChoiceField(
+                rewards,
+                to_field_name="public_id",
+                required=False,
+                label="Further reward models",
+                help_text="Their scores are added.",
             )
             self.fields["data_eval_fraction"] = forms.FloatField(
                 label="Share of prompts held out",

@@ -34,7 +34,7 @@ from training.steering import write_candidates
 Kind = TrainingRun.Kind
 State = TrainingRun.State
 
-FILLED_IN = ("base", "adapter", "reward_path")
+FILLED_IN = ("base", "adapter", "reward_path", "more_reward_paths")
 """Settings that follow from the chosen models. They are paths on the server, so nobody may type them."""
 
 
@@ -49,6 +49,7 @@ class Inputs:
     campaign: Campaign | None = None
     base: ModelArtifact | None = None
     reward: ModelArtifact | None = None
+    more_rewards: tuple[ModelArtifact, ...] = ()
     versus: ModelArtifact | None = None
     filters: SnapshotFilters = field(default_factory=SnapshotFilters)
     prompts: PromptOptions = field(default_factory=PromptOptions)
@@ -111,6 +112,7 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
     if kind == Kind.PPO:
         assert inputs.reward is not None
         settings["reward_path"] = inputs.reward.path
+        settings["more_reward_paths"] = "\n".join(model.path for model in inputs.more_rewards)
     if kind == Kind.SAMPLING:
         settings["versus"] = _versus(inputs, settings.get("versus", ""))
     try:
@@ -162,12 +164,15 @@ def _check_inputs(kind: str, inputs: Inputs) -> None:
         raise RunNotPossible("Choose the model to start from. A base model is registered on the models page.")
     if inputs.base.kind not in (ModelArtifact.Kind.BASE, ModelArtifact.Kind.POLICY):
         raise RunNotPossible(f"“{inputs.base}” is no language model to start from: choose a base model or a policy.")
-    if kind == Kind.PPO and (inputs.reward is None or inputs.reward.kind != ModelArtifact.Kind.REWARD):
+    if kind == Kind.PPO and inputs.reward is None:
         raise RunNotPossible("Choose the reward model that PPO trains against.")
-    if kind == Kind.PPO and inputs.reward is not None and inputs.reward.rewards_turns:
-        raise RunNotPossible(
-            f"“{inputs.reward}” rewards single turns, read alone; PPO needs a reward of whole conversations."
-        )
+    for model in filter(None, (inputs.reward, *inputs.more_rewards)):
+        if model.kind != ModelArtifact.Kind.REWARD:
+            raise RunNotPossible(f"“{model}” is no reward model: choose one that PPO can train against.")
+        if model.rewards_turns:
+            raise RunNotPossible(
+                f"“{model}” rewards single turns, read alone; PPO needs a reward of whole conversations."
+            )
 
 
 def _weights(model: ModelArtifact) -> dict[str, str]:
@@ -208,6 +213,9 @@ def _write_data(rundir: RunDir, kind: str, inputs: Inputs, config: CommonConfig,
     else:
         name = "prompts.jsonl"
         count = write_jsonl(rundir.data / name, prompt_rows(inputs.campaign, inputs.prompts))
+    if getattr(config, "ptx_coef", 0):
+        snapshot = freeze(inputs.campaign, by=owner, filters=inputs.filters)
+        more["sft.jsonl"] = write_jsonl(rundir.data / "sft.jsonl", best_completion_rows(read_jsonl(snapshot.path)))
     rundir.write_manifest({name: count} | more)
     return snapshot
 
@@ -223,6 +231,8 @@ def _data_record(kind: str, inputs: Inputs) -> dict[str, Any]:
     if kind in (Kind.REWARD, Kind.SFT):
         return {"filters": asdict(inputs.filters)}
     record: dict[str, Any] = {"prompts": asdict(inputs.prompts)}
+    if inputs.more_rewards:
+        record["more_rewards"] = [model.public_id for model in inputs.more_rewards]
     if inputs.versus is not None:
         record["versus"] = inputs.versus.public_id
     return record

@@ -71,6 +71,7 @@ class NewRunSerializer(serializers.Serializer):
     campaign = serializers.CharField(max_length=12)
     base = serializers.CharField(max_length=12, required=False)
     reward = serializers.CharField(max_length=12, required=False)
+    more_rewards = serializers.ListField(child=serializers.CharField(max_length=12), required=False, max_length=8)
     settings = serializers.DictField(required=False, default=dict)
     selection = DataSerializer(source="data", required=False)
 

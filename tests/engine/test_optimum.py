@@ -22,6 +22,7 @@ from training.engine.data import generator_for
 from training.engine.episodes import Episodes
 from training.engine.models import RoleModel
 from training.engine.ppo import Trainer
+from training.engine.reward_sources import Transcript
 from training.engine.rollout import Completion, Sampling
 from training.engine.rollout.reference import draw
 
@@ -151,7 +152,8 @@ class World:
         self.reward = Table(self.reference)
         config = PpoConfig(**settings)
         head = nn.Linear(HIDDEN, 1) if config.advantage == "gae" else None
-        self.trainer = Trainer(config, roles, self.reward, Sampler(roles), Sampling(LENGTH, 1.0, ()), head)
+        parts = (Sampler(roles), Sampling(LENGTH, 1.0, ()), head, Transcript(roles))
+        self.trainer = Trainer(config, roles, self.reward, *parts)
 
     def train(self, iterations: int = 0) -> None:
         c = self.trainer.config

@@ -21,7 +21,6 @@ from tests.engine.tiny import (
     open_session,
     prompt_rows,
     randomize,
-    save_base,
 )
 from training.engine import ppo
 from training.engine.config import parse_config
@@ -319,13 +318,6 @@ def test_held_out_prompts_are_never_trained_on(places: Path, tmp_path: Path, mon
     allowed = [ids for ids, row in zip(encoded, rows, strict=True) if "split" not in row]
     assert all(ids in allowed for ids in learned)
     assert all(ids in learned for ids in allowed)
-
-
-def test_a_reward_model_of_another_base_is_refused(places: Path, tmp_path: Path) -> None:
-    other = save_base(tmp_path / "other", seed=1)
-    rundir = make_run(tmp_path / "run", "ppo", settings_in(places, base=str(other)), prompts=prompt_rows(4))
-    with pytest.raises(EngineError, match="take one base"):
-        ppo.run(open_session(rundir))
 
 
 def test_end_tokens_come_from_the_template_too(make_trainer: Any) -> None:

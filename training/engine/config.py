@@ -83,9 +83,7 @@ class LoraConfig:
     lora_targets: str = setting(
         ALL_LINEAR, "Layers with an adapter: all-linear, or names such as q_proj, v_proj separated by commas."
     )
-    lora_init: str = setting(
-        KAIMING, "How A starts; B is zero. Not for VeRA and AdaLoRA.", choices=(KAIMING, GAUSSIAN)
-    )
+    lora_init: str = setting(KAIMING, "How A starts; B is zero. Not for VeRA and AdaLoRA.", choices=(KAIMING, GAUSSIAN))
     lora_ratio: float = setting(16.0, "LoRA+: learning rate of B over that of A.", low=0)
     lora_target_rank: int = setting(4, "AdaLoRA: mean rank at the end, below the rank at the start.", low=1, high=1024)
     lora_smallest_rank: int = setting(1, "DyLoRA: smallest rank that can be used alone.", low=1, high=1024)
@@ -218,6 +216,12 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
     """
 
     reward_path: str = setting("", "Folder of the reward model artifact.")
+    more_reward_paths: str = setting("", "Folders of further reward models, one per line, whose scores are added.")
+    reward_functions: str = setting(
+        "",
+        "Functions whose results are added to the score, with weights, as in 0.5 * brevity + polite. Known are those "
+        "of the Python file that PREFLOOP_REWARDS names where the engine runs.",
+    )
     iterations: int = setting(60, "PPO iterations: sample a batch, then learn from it.", low=1, basic=True)
     batch_size: int = setting(64, "Episodes per iteration.", low=2, basic=True)
     completions: int = setting(1, "Answers to each prompt of a batch; a prompt is read once for all of them.", low=1)

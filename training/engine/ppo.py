@@ -32,7 +32,7 @@ from .losses import policy_loss, value_loss
 from .models import RoleModel, load_start
 from .optim import adamw, linear_decay, set_learning_rate
 from .ptx import DemonstrationMix, load_demonstrations
-from .reward_sources import AdapterReward, RewardSource
+from .reward_sources import AdapterReward, RewardSource, SumReward, Transcript, load_rewards
 from .rollout import RolloutEngine, Sampling
 from .rollout.fast import choose_engine
 from .samples import Answers, Showcase
@@ -75,6 +75,7 @@ class Trainer:
     sampling: Sampling
     value_head: nn.Linear | None
     """On the states of the role `values_from`; None where answers are compared with each other."""
+    transcript: Transcript
     demonstrations: DemonstrationMix | None = None
     kl: KlController = field(init=False)
     shaping: ScoreShaping = field(init=False)
@@ -346,6 +347,7 @@ def run(session: Session) -> None:
     rows = read_rows(session.rundir, "prompts.jsonl")
     limits = {"max_tokens": config.max_prompt_tokens, "new_tokens": config.max_new_tokens}
     encoded = encode_prompts(trainer.roles, rows, **limits)
+    trainer.transcript.messages = {tuple(ids): row["messages"] for ids, row in zip(encoded, rows, strict=True)}
     train = [i for i, row in enumerate(rows) if row.get("split") != "eval"]
     if not train:
         raise EngineError("Every prompt is held out for evaluation: PPO needs prompts to learn from.")
@@ -387,31 +389,38 @@ def run(session: Session) -> None:
         session.end_step(iteration, lambda: state | {"trainer": trainer.state()})  # noqa: B023
     with trainer.kept_policy():
         final = metrics | showcase.metrics
-        artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder))
+        size = trainer.roles.base_bytes()
+        artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder), size)
 
 
 def build(session: Session, config: PpoConfig) -> Trainer:
-    """One base with its roles. The value function starts as a copy of the reward model, or as a head that says 0."""
+    """One base with its roles. The value function starts as a copy of the reward model where that is an adapter on it;
+    else, and as a head on the policy, it starts by saying 0."""
     if not config.lora_rank:
         raise EngineError("PPO trains an adapter: set lora_rank above 0.")
-    if not config.reward_path:
-        raise EngineError("PPO needs a reward model: set reward_path to its folder.")
     roles = load_start(session, "policy", config)
     if config.adapter:
         roles.add_copy("reference", "policy")
     else:
         roles.add_alias("reference", "base")
-    reward = AdapterReward(roles, config.reward_path, config.base)
-    head = None
-    if config.advantage == "gae" and config.value == "adapter":
-        roles.add_copy("value", "reward")
-        head = reward.linear_head()
-    elif config.advantage == "gae":
-        if not roles.head_is_plain:
-            raise EngineError("A value head cannot stand on this model's states: set value to adapter.")
-        head = nn.Linear(roles.hidden_size, 1, device=roles.device)
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
+    transcript = Transcript(roles)
+    terms = load_rewards(roles, transcript, config)
+    head = _value_head(roles, terms[0][1], config) if config.advantage == "gae" else None
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
     demonstrations = load_demonstrations(session, roles, config) if config.ptx_coef else None
-    return Trainer(config, roles, reward, choose_engine(roles), sampling, head, demonstrations)
+    reward = terms[0][1] if len(terms) == 1 else SumReward(terms)
+    return Trainer(config, roles, reward, choose_engine(roles), sampling, head, transcript, demonstrations)
+
+
+def _value_head(roles: RoleModel, reward: RewardSource, config: PpoConfig) -> nn.Linear:
+    if config.value == "adapter" and isinstance(reward, AdapterReward):
+        roles.add_copy("value", "reward")
+        return reward.linear_head()
+    if config.value == "adapter":
+        roles.add_fresh("value", rank=config.lora_rank, alpha=config.lora_alpha)
+    elif not roles.head_is_plain:
+        raise EngineError("A value head cannot stand on this model's states: set value to adapter.")
+    head = nn.Linear(roles.hidden_size, 1, device=roles.device)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
