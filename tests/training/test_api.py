@@ -82,6 +82,29 @@ def test_a_run_that_cannot_be_is_refused_with_a_sentence(
     assert not TrainingRun.objects.exists()
 
 
+def test_ppo_takes_several_rewards_and_demonstrations(
+    labeled: Campaign, base: ModelArtifact, client_of_researcher: Client, tmp_path: Any
+) -> None:
+    """Folders of further reward models follow from the models chosen, and what people put first is frozen."""
+    facts = {"base_model": str(MODEL), "parent": base, "format": "adapter"}
+    rewards = [
+        ModelArtifact.objects.create(kind="reward", name=name, path=str(tmp_path / name), **facts) for name in "abc"
+    ]
+    body = {"kind": "ppo", "campaign": labeled.public_id, "base": base.public_id, "reward": rewards[0].public_id}
+    more = {"more_rewards": [model.public_id for model in rewards[1:]], "settings": {"ptx_coef": 1.0}}
+    answer = post(client_of_researcher, "/api/runs/", body | more)
+    assert answer.status_code == 201, answer.json()
+    run = TrainingRun.objects.get(public_id=answer.json()["id"])
+    assert run.config["more_reward_paths"].splitlines() == [model.path for model in rewards[1:]]
+    assert run.data["more_rewards"] == more["more_rewards"]
+    assert run.snapshot is not None
+    assert run.rundir.verify_manifest()["files"].keys() == {"prompts.jsonl", "sft.jsonl"}
+    refused = post(client_of_researcher, "/api/runs/", body | {"more_rewards": [base.public_id]})
+    assert refused.status_code == 400 and "no reward model" in refused.json()["detail"]
+    hidden = post(client_of_researcher, "/api/runs/", body | {"settings": {"more_reward_paths": "/etc"}})
+    assert hidden.status_code == 400 and "cannot be set by hand" in hidden.json()["detail"]
+
+
 def test_models_that_are_none_are_refused(client_of_researcher: Client, tmp_path: Any) -> None:
     for path, sentence in (
         ("/nowhere", "no model in this folder"),
