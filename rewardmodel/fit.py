@@ -104,7 +104,7 @@ class Fit:
             raise FitError("Every completion has the same score, so the reward model learned nothing to normalise.")
         self.model.head.mean.copy_(mean)
         self.model.head.sd.copy_(sd)
-        extra = {"tie_threshold": float(self.likelihood.threshold)} if self.config.loss in TIE_AWARE else {}
+        extra = {"tie_threshold": self.likelihood.threshold.item()} if self.config.loss in TIE_AWARE else {}
         step = {"best_step": float(self.best["step"])}
         return {**self.best["metrics"], **extra, **step, **data_metrics(self.train, self.held_out)}
 
