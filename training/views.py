@@ -25,6 +25,7 @@ from training.lineage import lineage
 from training.models import ModelArtifact, RunEvent, TrainingRun
 from training.registering import NotAModel, register_model
 from training.runs import RunNotPossible, create_run, resume_run, stop_run
+from training.sizes import size_text
 
 PAGE = 50
 
@@ -190,6 +191,7 @@ def model_detail(request: AuthenticatedRequest, model: ModelArtifact) -> HttpRes
         "model": model,
         "steps": steps,
         "metrics": sorted(model.metrics.items()),
+        "size": size_text(model),
         # What one was once allowed to build on, one may not be allowed to see any more.
         "visible_models": set(models.filter(pk__in=[s.model.pk for s in steps]).values_list("pk", flat=True)),
         "visible_campaigns": set(campaigns_to_train_on(request.user).values_list("pk", flat=True)),
@@ -211,6 +213,7 @@ def _head(request: AuthenticatedRequest, run: TrainingRun) -> dict[str, Any]:
         "log": log_tail(run.rundir) if failed else "",
         "campaign_form": _campaign_form(run),
         "accuracy": accuracy_text(artifact.metrics) if artifact else "",
+        "size": size_text(artifact),
     }
 
 
