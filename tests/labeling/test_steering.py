@@ -251,8 +251,9 @@ def test_of_two_workers_one_chooses(steered: Campaign, monkeypatch: pytest.Monke
 
 
 def test_leased_and_done_slots_are_left_alone_and_answers_keep_their_propensity(
-    steered: Campaign, ben: User, anna: User
+    steered: Campaign, ben: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steering, "AHEAD", 100)  # all are chosen
     update_campaign(steered, overlap=2)  # so that items of leased and done slots have open ones, too
     steered.refresh_from_db()
     add_duels(steered, CLOSE, 12)
