@@ -52,10 +52,12 @@ class Slots:
     def shrink(self) -> list[int]:
         """Slots that go on, in their new order, when enough of them ended; else nothing."""
         running = [slot for slot, first in enumerate(self._first) if first is not None]
+        if self._waiting or not running:
+            return []
         live = len(running) if self._exact else self.live
         while not self._exact and live // 2 >= len(running):
             live //= 2
-        if self._waiting or not running or live > SHRINK * self.live:
+        if live > SHRINK * self.live:
             return []
         idle = [slot for slot, first in enumerate(self._first) if first is None]
         keep = (running + idle)[:live]
