@@ -52,6 +52,9 @@ class CommonConfig:
         "Precision of the frozen base; auto is bfloat16 on a GPU and float32 on a CPU.",
         choices=("auto", "float32", "bfloat16"),
     )
+    gradient_checkpointing: bool = setting(
+        False, "Compute each layer twice in training instead of keeping what is between its ends: slower, less memory."
+    )
     threads: int = setting(0, "CPU threads; 0 leaves the choice to torch.", low=0, high=256)
     checkpoint_every: int = setting(10, "Optimizer steps (PPO: iterations) between checkpoints.", low=1)
     keep_checkpoints: int = setting(2, "Newest checkpoints kept on disk.", low=1)
@@ -227,7 +230,6 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
     completions: int = setting(1, "Answers to each prompt of a batch; a prompt is read once for all of them.", low=1)
     mini_batches: int = setting(1, "Optimizer steps per pass over the batch.", low=1)
     micro_batch_size: int = setting(64, "Episodes per forward pass; lower it when memory runs out.", low=1)
-    gradient_checkpointing: bool = setting(False, "Compute activations twice instead of keeping them: less memory.")
     ppo_epochs: int = setting(2, "Passes over each batch.", low=1)
     max_approxkl: float = setting(
         0.0, "Passes over a batch end once the policy has moved so far from the one that sampled it; 0 never.", low=0

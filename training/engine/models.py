@@ -42,6 +42,7 @@ from .adapter_files import adapter_folder as adapter_folder
 from .adapter_files import check_rank, match_names, portable, read_adapter_config, vera_as_lora
 from .artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_tensors, write_json, write_tensors
 from .lora import use_fast_forward
+from .memory import checkpoint_activations
 from .session import EngineError, Session
 
 EPSILON = 1e-5  # of AdamW, as the RLHF reproductions run it
@@ -323,7 +324,10 @@ def load_base(session: Session, *, trainable: bool = False) -> RoleModel:
         raise EngineError(str(error)) from error
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EngineError(_missing(name, error)) from error
-    return RoleModel(model if options else model.to(session.device), tokenizer, name)
+    roles = RoleModel(model if options else model.to(session.device), tokenizer, name)
+    if session.config.gradient_checkpointing:
+        checkpoint_activations(model)
+    return roles
 
 
 def load_start(session: Session, role: str, settings: Any) -> RoleModel:

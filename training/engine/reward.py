@@ -24,6 +24,7 @@ from .candidates import write_gains
 from .config import CONVERSATIONS, TURNS, RewardConfig
 from .data import read_rows
 from .lora import use_fast_forward
+from .memory import checkpoint_activations
 from .rundir import EVALUATION
 from .session import EngineError, Session
 
@@ -90,6 +91,8 @@ def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:
         dtype=session.dtype,
     )
     use_fast_forward(model.model)
+    if config.gradient_checkpointing:
+        checkpoint_activations(model.model)
     encoded = [encode_items(part, model.encode_together) for part in (train, held_out)]
     if config.members > 1:
         return EnsembleFit(

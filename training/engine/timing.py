@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from .memory import peak_megabytes
+
 
 class PhaseClock:
     """Measures named phases; on a GPU it waits for the work that was queued."""
@@ -23,9 +25,10 @@ class PhaseClock:
         self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
 
     def metrics(self, tokens: int) -> dict[str, float]:
-        """`perf/seconds_<phase>`, and sampled tokens per second of the whole step."""
+        """`perf/seconds_<phase>`, sampled tokens per second of the whole step, and peak memory."""
         seconds = {f"perf/seconds_{name}": value for name, value in self.seconds.items()}
-        return seconds | {"perf/tokens_per_second": tokens / max(sum(self.seconds.values()), 1e-9)}
+        rate = tokens / max(sum(self.seconds.values()), 1e-9)
+        return seconds | {"perf/tokens_per_second": rate, "perf/memory_mb": peak_megabytes(self._device)}
 
     def _now(self) -> float:
         if self._device.type == "cuda":

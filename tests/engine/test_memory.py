@@ -1,0 +1,75 @@
+"""Recomputed activations: the same gradients, less kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rewardmodel.model import RewardModel
+from tests.engine.tiny import make_llama, make_roles, randomize, save_base
+from training.engine.logprobs import token_logprobs
+from training.engine.memory import checkpoint_activations, peak_megabytes
+from training.engine.models import RoleModel
+from training.engine.session import EngineError
+
+IDS = torch.randint(5, 23, (4, 40), generator=torch.Generator().manual_seed(0))
+STATES = torch.arange(0, 150)
+
+
+def gradients(roles: RoleModel) -> tuple[list[Tensor], int]:
+    """Of the policy, and how many bytes autograd kept for them (each storage once)."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = token_logprobs(roles, IDS, STATES).logprobs.sum()
+    return list(torch.autograd.grad(loss, roles.parameters("policy"))), sum(kept.values())
+
+
+def test_recomputing_gives_the_same_gradients_and_keeps_less() -> None:
+    results = []
+    for checkpointed in (False, True):
+        roles = make_roles(hidden=32, layers=4)
+        roles.add_fresh("policy", rank=4, alpha=8)
+        randomize(roles, "policy", 1)
+        roles.learn("policy")
+        if checkpointed:
+            checkpoint_activations(roles.model)
+        results.append(gradients(roles))
+    (plain, most), (recomputed, least) = results
+    for one, other in zip(plain, recomputed, strict=True):
+        torch.testing.assert_close(other, one)
+    assert least < 0.5 * most
+
+
+def test_reward_models_recompute_as_well(tmp_path: Any) -> None:
+    model = RewardModel.create(str(save_base(tmp_path / "base")), lora_rank=4)
+    groups = [[[5, 6, 7, 8], [5, 6, 9]]]
+
+    def gradient() -> Tensor:
+        (scores,) = model.group_scores(groups)
+        return torch.autograd.grad(scores.sum(), model.head.weight)[0]
+
+    plain = gradient()
+    checkpoint_activations(model.model)
+    torch.testing.assert_close(gradient(), plain)
+
+
+def test_a_model_that_cannot_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_llama()
+    monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
+    with pytest.raises(EngineError, match="set gradient_checkpointing off"):
+        checkpoint_activations(model)
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = peak_megabytes(torch.device("cpu"))
+    held = torch.ones(int(before + 64) << 18)  # 4 bytes each: 64 MB beyond the peak
+    assert peak_megabytes(torch.device("cpu")) > before
+    assert before > 10 and float(held[0]) == 1

@@ -1,0 +1,36 @@
+"""What a run needs of memory, and how to need less."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .session import EngineError
+
+
+def peak_megabytes(device: torch.device) -> float:
+    """The most memory so far: of the GPU where one computes, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def checkpoint_activations(model: Any) -> None:
+    """From now on each layer keeps only its input for the backward pass, and computes the rest again.
+
+    Call it after `model.eval()`: layers look whether they are in training, their dropout must not be.
+    """
+    try:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise EngineError(
+            f"This model cannot recompute activations: set gradient_checkpointing off. ({error})"
+        ) from error
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
