@@ -254,7 +254,7 @@ def test_leased_and_done_slots_are_left_alone_and_answers_keep_their_propensity(
     steered: Campaign, ben: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steering, "AHEAD", 100)  # all are chosen
-    update_campaign(steered, overlap=2)  # so that items of leased and done slots have open ones, too
+    update_campaign(steered, overlap=3)  # so that items of leased and done slots have open ones, too
     steered.refresh_from_db()
     add_duels(steered, CLOSE, 12)
     order_queues()
