@@ -11,6 +11,7 @@ from scipy.special import expit
 from rewardmodel.stats import annotators, bradley_terry, pooling
 from rewardmodel.stats.annotators import BIAS_PRECISION, MEANT, REVERSED, TIE_PRECISION
 from rewardmodel.stats.errors import InvalidComparison, InvalidData, InvalidTiers, NothingToFit, OneAnnotator
+from rewardmodel.stats.strengths import FALLBACK_PENALTY
 from tests.rewardmodel.simulated import normal_strengths, simulate_answers
 
 SPAMMERS, ADVERSARIES = 4, 2
@@ -286,6 +287,19 @@ def test_pooling_is_the_posterior_of_one_large_normal_model(spread: float | None
         both = np.array([np.diag(covariance[person, :, -1]) for person in range(people)])
         apart = (mean[:-1] - mean[-1]) ** 2 + own + np.diag(covariance[-1, :, -1]) - 2 * both
         assert found.spread == pytest.approx(np.sqrt(apart.mean()), rel=1e-2)
+
+
+def test_the_spread_is_learned_where_the_shared_reward_stays() -> None:
+    """Two people like it, two as much the opposite: the shared reward is 0 from the first sweep on."""
+    who = np.repeat(np.arange(4), 60)
+    won = np.tile(np.arange(60) < 45, 4) ^ (who >= 2)
+    found = pooling.fit(who, np.where(won[:, None], (0, 1), (1, 0)), features=[[1.0], [0.0]])
+    assert found.shared == pytest.approx([0.0], abs=1e-9)
+    share = expit(found.rewards[:, 0])
+    known = 60 * share * (1 - share) + found.spread**-2
+    doubt = 4 / found.spread**2 - (found.spread**-4 / known).sum() + FALLBACK_PENALTY  # precision of the shared one
+    apart = found.rewards[:, 0] ** 2 + 1 / known + (1 - found.spread**-2 / known) ** 2 / doubt
+    assert found.spread == pytest.approx(np.sqrt(apart.mean()), rel=1e-3)
 
 
 def test_an_answer_of_weight_two_is_two_answers() -> None:
