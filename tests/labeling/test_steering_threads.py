@@ -101,9 +101,7 @@ def test_eight_people_and_a_restless_worker_lose_and_double_nothing(chosen_once:
             while task:
                 lease = get_lease(person, task.lease)
                 _, task = submit_and_claim(person, lease, now=timezone.now(), tiers=[[0], [1]])
-            with (
-                transaction.atomic()
-            ):  # nothing was passed over because it was being ordered: what is left, others hold
+            with transaction.atomic():  # what is left is held by others; ordering hid nothing
                 wait_for_order(chosen_once)
                 assert not list(chosen_once.slots.filter(state="open").select_for_update(skip_locked=True))
         except BaseException as error:
