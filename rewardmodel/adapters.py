@@ -17,6 +17,7 @@ What is another way to train the same product is saved as plain LoRA, which ever
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,9 +28,21 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.tuners.vera.layer import VeraLayer
 from peft.utils.integrations import dequantize_module_weight
+from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 
-from rewardmodel.config import ADALORA, ALL_LINEAR, DORA, GAUSSIAN, LORA_FA, LORA_PLUS, RSLORA, VERA, AdapterConfig
+from rewardmodel.config import (
+    ADALORA,
+    ALL_LINEAR,
+    DORA,
+    GAUSSIAN,
+    LORA,
+    LORA_FA,
+    LORA_PLUS,
+    RSLORA,
+    VERA,
+    AdapterConfig,
+)
 from rewardmodel.dylora import Truncation
 
 PREFIX = "base_model.model."  # of the names in a file, as peft writes them
@@ -37,6 +50,8 @@ FOREIGN = re.compile(r"\b(lora_|vera_|ranknum)")
 """In the names of tensors that are no part of the base."""
 DROPOUT = re.compile(r"\b(lora|vera)_dropout\b")
 """In the names of the adapters' dropout modules."""
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""Of each layer by its name, A (rank, inputs) and B (outputs, rank) with the scale in it."""
 _TENSOR = re.compile(r"(.+)\.(lora_[ABE]|lora_magnitude_vector|vera_lambda_[bd])\.([^.]+)(\.weight)?")
 
 
@@ -73,15 +88,64 @@ def peft_config(settings: AdapterConfig, task_type: str | None = None, exclude: 
 def check_start(config: PeftConfig, variant: str) -> None:
     """Whether an adapter may be gone on with as `variant`. Raises AdapterMismatch.
 
-    It keeps its form: plain LoRA, DoRA or VeRA. The default variant takes every form.
+    It keeps its form: plain LoRA, DoRA or VeRA. Plain LoRA can also become DoRA or AdaLoRA that computes the same.
     """
-    form = VERA if isinstance(config, VeraConfig) else DORA if getattr(config, "use_dora", False) else ""
-    wanted = variant if variant in (VERA, DORA, ADALORA) else ""
-    if wanted and wanted != form:
+    form = VERA if isinstance(config, VeraConfig) else DORA if getattr(config, "use_dora", False) else LORA
+    allowed = {VERA: (VERA,), DORA: (DORA, LORA), ADALORA: (LORA,)}.get(variant, (form,))
+    if form not in allowed:
         raise AdapterMismatch(
-            f"The start is {form or 'plain LoRA'} and cannot go on as {variant}: take variant lora, or merge the start "
-            "into a base of its own first (python -m training.engine.merge)."
+            f"The start is {form} and cannot go on as {variant}: take variant lora, or merge the start into a base of "
+            "its own first (python -m training.engine.merge)."
         )
+
+
+def becomes_another(config: PeftConfig, variant: str) -> bool:
+    """Does a start with this config need `converted` and `put_factors` to go on as `variant`?"""
+    return variant == ADALORA or (variant == DORA and not getattr(config, "use_dora", False))
+
+
+def converted(config: LoraConfig, saved: dict[str, Tensor], settings: AdapterConfig) -> tuple[PeftConfig, Factors]:
+    """A config of `settings`' variant for the layers of a saved plain adapter, and the update of each layer."""
+    factors = {}
+    for name in (n.removesuffix(".lora_A.weight") for n in saved if n.endswith(".lora_A.weight")):
+        a, b = saved[f"{name}.lora_A.weight"], saved[f"{name}.lora_B.weight"]
+        pattern = config.alpha_pattern
+        alpha = pattern.get(get_pattern_key(pattern.keys(), plain_name(name)), config.lora_alpha)
+        factors[plain_name(name)] = a, b * alpha / (len(a) ** 0.5 if config.use_rslora else len(a))
+    ranks = {name: len(a) for name, (a, _) in factors.items()}
+    if settings.variant == DORA:
+        made = lora_config_of(ranks, config)
+        made.use_dora = True
+        return made, factors
+    rank = max(settings.rank, *ranks.values())
+    return peft_config(replace(settings, rank=rank, targets=",".join(sorted(ranks))), config.task_type), factors
+
+
+@torch.no_grad()
+def put_factors(model: nn.Module, adapter: str, factors: Factors) -> None:
+    """Let an adapter that `converted` described compute the update it was made of. Raises AdapterMismatch."""
+    for name, layer in adapter_layers(model, adapter).items():
+        if name not in factors or factors[name][0].shape[1] != layer.in_features:
+            raise AdapterMismatch(f"The start does not fit the base model: {name} is missing or differs.")
+        a, b = (factor.to(layer.get_base_layer().weight.device) for factor in factors[name])
+        if isinstance(layer, AdaLoraLayer):
+            _put_svd(layer, adapter, a, b)
+        else:
+            layer.lora_A[adapter].weight.copy_(a)
+            layer.lora_B[adapter].weight.copy_(b)
+            dim = 0 if layer.fan_in_fan_out else 1
+            weight = dequantize_module_weight(layer.get_base_layer()) + layer.get_delta_weight(adapter)
+            layer.lora_magnitude_vector[adapter].weight.copy_(weight.norm(dim=dim))
+
+
+def _put_svd(layer: Any, adapter: str, a: Tensor, b: Tensor) -> None:
+    """The singular vectors and values of B A, found without making the product. Ranks beyond stay free, at zero."""
+    (qb, rb), (qa, ra) = torch.linalg.qr(b), torch.linalg.qr(a.T)
+    u, values, vh = torch.linalg.svd(rb @ ra.T)
+    rank = len(values)
+    layer.lora_B[adapter][:, :rank] = qb @ u
+    layer.lora_A[adapter][:rank] = vh @ qa.T
+    layer.lora_E[adapter][:rank, 0] = values * (layer.ranknum[adapter] + 1e-5) / layer.scaling[adapter]
 
 
 def is_trained(name: str, settings: AdapterConfig) -> bool:

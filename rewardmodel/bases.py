@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 import transformers
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model, load_peft_weights
 from transformers.models.auto import modeling_auto
 
-from rewardmodel.adapters import AdapterMismatch, check_start, peft_config
+from rewardmodel.adapters import AdapterMismatch, becomes_another, check_start, converted, peft_config, put_factors
 from rewardmodel.config import LORA, QLORA, AdapterConfig
 
 
@@ -50,10 +50,17 @@ def with_fresh_adapter(model: Any, pooling: str, settings: AdapterConfig) -> Pef
         raise RewardModelError(f"The adapter does not fit the base model: {error}") from error
 
 
-def with_saved_adapter(model: Any, folder: str, *, trainable: bool, variant: str = LORA) -> Any:
-    """The model with the adapter on it, to go on as `variant`; merged into it where it is not to be trained."""
+def with_saved_adapter(model: Any, folder: str, *, trainable: bool, lora: AdapterConfig | None = None) -> Any:
+    """The model with the adapter on it, to be trained as `lora`; merged into it where it is not to be trained."""
+    variant = lora.variant if lora else LORA
     try:
-        check_start(PeftConfig.from_pretrained(folder), variant)
+        config = PeftConfig.from_pretrained(folder)
+        check_start(config, variant)
+        if lora and becomes_another(config, variant):
+            made, factors = converted(config, load_peft_weights(folder, device="cpu"), lora)
+            adapted = get_peft_model(model, made)
+            put_factors(adapted, "default", factors)
+            return adapted
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     except AdapterMismatch as error:
         raise RewardModelError(str(error)) from error

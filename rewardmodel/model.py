@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from rewardmodel.adapters import DROPOUT, adapter_layers, adapter_tensors, as_lora, freeze_untrained, is_trained
 from rewardmodel.bases import RewardModelError as RewardModelError
 from rewardmodel.bases import context, hidden_size, load_base, quantization, with_fresh_adapter, with_saved_adapter
-from rewardmodel.config import ADALORA, DYLORA, LORA, AdapterConfig
+from rewardmodel.config import ADALORA, DYLORA, AdapterConfig
 from rewardmodel.dylora import Truncation, make_truncatable
 from rewardmodel.head import FACTS, read_head, write_tensors
 from rewardmodel.head import HEAD as HEAD
@@ -96,9 +96,7 @@ class RewardModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if adapter:
-                model = with_saved_adapter(
-                    model, adapter, trainable=lora is not None, variant=lora.variant if lora else LORA
-                )
+                model = with_saved_adapter(model, adapter, trainable=lora is not None, lora=lora)
             elif lora:
                 model = with_fresh_adapter(model, pooling, lora)
         head = RewardHead(hidden_size(model), generator)

@@ -119,8 +119,7 @@ def test_a_saved_variant_computes_the_same_wherever_it_is_read(case: Case, tmp_p
     again = make_roles()
     again.add_saved("policy", tmp_path)
     more = make_roles()
-    variant = case.variant if case.variant != "adalora" else "lora"
-    more.add_start("policy", tmp_path, variant=variant)
+    more.add_start("policy", tmp_path, variant=case.variant)
     peft = PeftModel.from_pretrained(make_llama(), tmp_path)
     others = [again.hidden(IDS), more.hidden(IDS), peft.base_model.model.model(input_ids=IDS).last_hidden_state]
     roles.use("reference")
@@ -132,6 +131,27 @@ def test_a_saved_variant_computes_the_same_wherever_it_is_read(case: Case, tmp_p
     roles.save("policy", second)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize("variant", ["dora", "adalora"])
+def test_a_plain_start_goes_on_as_dora_or_adalora_that_computes_the_same(variant: str, tmp_path: Path) -> None:
+    """Also where layers have ranks and scales of their own."""
+    for number, case in enumerate([TABLE[2], TABLE[7]]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        roles = fresh(case)
+        train(roles, case, steps=20)
+        roles.save("policy", folder)
+        more = make_roles()
+        torch.manual_seed(1)
+        more.add_start("policy", folder, variant=variant, rank=6, target_rank=2)
+        more.learn("policy")
+        torch.testing.assert_close(more.hidden(IDS), roles.hidden(IDS), atol=2e-5, rtol=1e-4)
+        before = loss(more)
+        train(more, Case(variant, both, rate=1e-2), steps=40)
+        assert loss(more) < before
+    with pytest.raises(EngineError, match="does not fit the base model"):
+        make_roles(layers=3, hidden=64).add_start("policy", folder, variant=variant)
 
 
 @every
@@ -191,7 +211,7 @@ def test_a_merged_model_is_a_plain_one_with_the_same_logits(case: Case, tmp_path
     assert not list(target.glob("*.bin"))
 
 
-def kept_by(compute: Callable[[], Any]) -> list[int]:
+def kept_by(layer: torch.nn.Module, x: torch.Tensor) -> list[int]:
     """How many numbers each tensor has that is kept for the backward pass."""
     sizes = []
 
@@ -200,7 +220,7 @@ def kept_by(compute: Callable[[], Any]) -> list[int]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        compute()
+        layer(x)
     return sizes
 
 
@@ -210,7 +230,7 @@ def test_lora_fa_keeps_no_input_of_a_layer() -> None:
     for variant in ("lora", "lora_fa"):
         roles = fresh(Case(variant, both))
         layer = roles.backbone.layers[0].mlp.down_proj
-        kept[variant] = kept_by(lambda layer=layer: layer(torch.randn(100, 64, requires_grad=True)))
+        kept[variant] = kept_by(layer, torch.randn(100, 64, requires_grad=True))
     assert 100 * 64 in kept["lora"]
     assert 100 * 64 not in kept["lora_fa"]
 
@@ -229,6 +249,9 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     roles.save("policy", tmp_path)
     with pytest.raises(EngineError, match="cannot go on as vera"):
         make_roles().add_start("policy", tmp_path, variant="vera")
+    fresh(TABLE[3]).save("policy", tmp_path)
+    with pytest.raises(EngineError, match="start is dora and cannot go on as adalora"):
+        make_roles().add_start("policy", tmp_path, variant="adalora")
     with pytest.raises(EngineError, match="2 optimizer steps"):
         fresh(Case("adalora", both, settings={"target_rank": 1})).optimizer("policy", 1e-3, 1)
     with pytest.raises(EngineError, match="does not fit the base model"):

@@ -223,3 +223,16 @@ def test_a_reward_model_goes_on_from_an_adapter_in_its_form_only(llama: Path, tm
         RewardModel.create(str(llama), adapter=str(tmp_path), lora=AdapterConfig(variant="dora"))
     with pytest.raises(RewardModelError, match="does not fit the base model"):
         RewardModel.create(str(llama), lora=AdapterConfig(targets="nowhere"))
+
+
+@pytest.mark.parametrize("variant", ["dora", "adalora"])
+def test_a_reward_model_goes_on_from_plain_lora_as_another_variant(variant: str, llama: Path, tmp_path: Path) -> None:
+    start = reward_fit(llama, "rslora")
+    list(start.run())
+    start.model.save(tmp_path)
+    model = RewardModel.create(str(llama), adapter=str(tmp_path), lora=AdapterConfig(variant=variant), seed=3)
+    ids = torch.arange(5, 25)[None]
+    states = [one.reader.trunk(input_ids=ids).last_hidden_state for one in (model, start.model)]
+    torch.testing.assert_close(*states, atol=1e-4, rtol=1e-4)
+    names = {"dora": "lora_magnitude_vector", "adalora": "lora_E"}
+    assert any(names[variant] in name for name in model.learning())

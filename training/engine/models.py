@@ -26,10 +26,13 @@ from rewardmodel.adapters import (
     adapter_layers,
     adapter_tensors,
     as_lora,
+    becomes_another,
     check_start,
+    converted,
     is_trained,
     peft_config,
     plain_name,
+    put_factors,
     rate_factor,
     stored_bytes,
 )
@@ -91,16 +94,20 @@ class RoleModel:
         self._add(role, peft_config(how, "CAUSAL_LM"), how)
 
     def add_start(self, role: str, folder: Path, **settings: Any) -> None:
-        """The adapter in `folder`, to be trained on in its own form. Raises EngineError if it cannot be as asked."""
+        """The adapter in `folder`, to be trained on. Raises EngineError if it cannot be as the settings ask."""
         how, config = AdapterConfig(**settings), read_adapter_config(folder)
+        saved = read_tensors(folder / ADAPTER_WEIGHTS)
         try:
             check_start(config, how.variant)
+            if becomes_another(config, how.variant):
+                config, factors = converted(config, saved, how)
+                self._add(role, config, how)
+                return put_factors(self.model, role, factors)
         except AdapterMismatch as error:
             raise EngineError(str(error)) from error
         if how.variant == DYLORA:
             how = replace(how, rank=config.r, smallest_rank=min(how.smallest_rank, config.r))
         self._add(role, config, how)
-        saved = read_tensors(folder / ADAPTER_WEIGHTS)
         for name, shared in self._projections(role).items():
             shared.copy_(saved.pop(name))
         self._load(role, saved, folder)
