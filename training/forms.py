@@ -137,15 +137,7 @@ class RunForm(forms.Form):
         self.fields["campaign"] = _choice(campaigns_to_train_on(user), CAMPAIGN_HELP[self.kind])
         self.fields["base"] = _choice(start, BASE_HELP[self.kind], label=BASE_LABELS[self.kind])
         if self.kind == TrainingRun.Kind.PPO:
-            rewards = self.models.for_ppo()
-            self.fields["reward"] = _choice(rewards, "Its score is what PPO maximises.", label="Reward model")
-            self.fields["data_more_rewards"] = forms.ModelMultipleChoiceField(
-                rewards,
-                to_field_name="public_id",
-                required=False,
-                label="Further reward models",
-                help_text="Their scores are added.",
-            )
+            self._add_rewards("Its score is what PPO maximises.", required=True)
             self.fields["data_eval_fraction"] = forms.FloatField(
                 label="Share of prompts held out",
                 initial=HELD_OUT,
@@ -165,6 +157,7 @@ class RunForm(forms.Form):
             self.fields["data_limit"] = forms.IntegerField(
                 label="Most prompts", initial=0, min_value=0, help_text="Drawn evenly; 0 takes all."
             )
+            self._add_rewards("Says which answer is best, where “Best of” is above 1.", required=False)
         if self.kind in (TrainingRun.Kind.REWARD, TrainingRun.Kind.SFT):
             self.fields["data_origin"] = forms.ChoiceField(
                 label="Rankings",
@@ -185,6 +178,17 @@ class RunForm(forms.Form):
                 help_text="Rankings count by the share of their annotator's answers that are no guesses, as the "
                 "campaign's report shows it. Needs answers of several people to the same items.",
             )
+
+    def _add_rewards(self, help_text: str, *, required: bool) -> None:
+        rewards = self.models.for_ppo()
+        self.fields["reward"] = _choice(rewards, help_text, label="Reward model", required=required)
+        self.fields["data_more_rewards"] = forms.ModelMultipleChoiceField(
+            rewards,
+            to_field_name="public_id",
+            required=False,
+            label="Further reward models",
+            help_text="Their scores are added.",
+        )
 
 
 CAMPAIGN_HELP = {
@@ -275,9 +279,12 @@ def prefilled(kind: str, user: User, query: dict[str, str]) -> dict[str, Any]:
     return initial
 
 
-def _choice(queryset: Any, help_text: str, label: str | None = None) -> forms.ModelChoiceField:
+def _choice(
+    queryset: Any, help_text: str, label: str | None = None, *, required: bool = True
+) -> forms.ModelChoiceField:
+    empty = "Choose …" if required else "None"
     return forms.ModelChoiceField(
-        queryset, to_field_name="public_id", empty_label="Choose …", help_text=help_text, label=label
+        queryset, to_field_name="public_id", empty_label=empty, help_text=help_text, label=label, required=required
     )
 
 

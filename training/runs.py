@@ -109,8 +109,7 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
     _check_inputs(kind, inputs)
     assert inputs.base is not None
     settings |= _weights(inputs.base)
-    if kind == Kind.PPO:
-        assert inputs.reward is not None
+    if inputs.reward is not None and kind in (Kind.PPO, Kind.SAMPLING):
         settings["reward_path"] = inputs.reward.path
         settings["more_reward_paths"] = "\n".join(model.path for model in inputs.more_rewards)
     if kind == Kind.SAMPLING:
@@ -119,6 +118,8 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
         config = parse_config(kind, settings)
     except ConfigError as error:
         raise RunNotPossible(str(error)) from error
+    if kind == Kind.SAMPLING and getattr(config, "best_of", 1) > 1 and inputs.reward is None:
+        raise RunNotPossible("Choose the reward model that says which of several answers is the best.")
     if inputs.filters.weigh and getattr(config, "reliability", False):
         raise RunNotPossible(
             "Choose one of the two: weigh annotators by the reliability that the report shows, or learn it in training."
@@ -168,10 +169,10 @@ def _check_inputs(kind: str, inputs: Inputs) -> None:
         raise RunNotPossible("Choose the reward model that PPO trains against.")
     for model in filter(None, (inputs.reward, *inputs.more_rewards)):
         if model.kind != ModelArtifact.Kind.REWARD:
-            raise RunNotPossible(f"“{model}” is no reward model: choose one that PPO can train against.")
+            raise RunNotPossible(f"“{model}” is no reward model: choose one that scores answers.")
         if model.rewards_turns:
             raise RunNotPossible(
-                f"“{model}” rewards single turns, read alone; PPO needs a reward of whole conversations."
+                f"“{model}” rewards single turns, read alone; the run needs one of whole conversations."
             )
 
 

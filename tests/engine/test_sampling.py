@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from tests.engine.tiny import make_run, open_session, prompt_rows, save_adapter, save_base
+from rewardmodel.model import RewardModel
+from tests.engine.tiny import make_run, open_session, prompt_rows, save_adapter, save_base, save_reward
 from training.engine import sampling
 from training.engine.rundir import RunDir
 from training.engine.session import EngineError, StopRequested
@@ -91,3 +94,28 @@ def test_a_tokenizer_without_a_chat_template_takes_the_plain_one(base: str, tmp_
     (Path(base) / "chat_template.jinja").unlink()
     settings = SMALL | {"base": base, "completions": 1}
     assert len(run(make_run(tmp_path / "run", "sampling", settings, prompts=prompt_rows(3)))) == 3
+
+
+def test_the_best_of_many_scores_as_the_maximum_of_as_many(base: str, tmp_path: Path) -> None:
+    """Against the expected maximum under the scores of single answers; one that breaks off is worst."""
+    reward = save_reward(tmp_path / "reward", Path(base))
+    model, rows = RewardModel.load(reward), prompt_rows(1)
+    settings = {"base": base, "max_new_tokens": 24, "reward_path": str(reward), "completions": 64, "batch_size": 512}
+
+    def scores_of(best_of: int, seed: int) -> Tensor:
+        rundir = make_run(
+            tmp_path / f"{best_of} {seed}", "sampling", settings | {"best_of": best_of, "seed": seed}, prompts=rows
+        )
+        (drawn,) = run(rundir)
+        said = [[*rows[0]["messages"], *answer["messages"]] for answer in drawn["completions"]]
+        scores = zip(model.score(said), drawn["completions"], strict=True)
+        assert all("score" in answer for answer in drawn["completions"]) == (best_of > 1)
+        return torch.tensor([score if answer["finished"] else -5.0 for score, answer in scores])
+
+    single = torch.cat([scores_of(1, seed) for seed in range(4)]).sort().values
+    for n in (4, 16):
+        best = scores_of(n, 9)
+        shares = torch.arange(len(single) + 1) / len(single)
+        expected = float((single * (shares[1:] ** n - shares[:-1] ** n)).sum())
+        assert abs(float(best.mean()) - expected) < 3 * float(best.std()) / 8 + 0.1
+        assert float(best.mean()) > float(single.mean()) + 0.3

@@ -212,11 +212,8 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True)
-class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
-    """PPO on `data/prompts.jsonl` against the reward model in `reward_path`.
-
-    ALGORITHMS: the KL penalty inside the reward is k1; the score sits on the last valid token.
-    """
+class RewardSettings:
+    """Where scores come from: the sum of reward models and functions."""
 
     reward_path: str = setting("", "Folder of the reward model artifact.")
     more_reward_paths: str = setting("", "Folders of further reward models, one per line, whose scores are added.")
@@ -225,6 +222,15 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
         "Functions whose results are added to the score, with weights, as in 0.5 * brevity + polite. Known are those "
         "of the Python file that PREFLOOP_REWARDS names where the engine runs.",
     )
+
+
+@dataclass(frozen=True)
+class PpoConfig(CommonConfig, LoraConfig, SamplingSettings, RewardSettings):
+    """PPO on `data/prompts.jsonl` against the reward model in `reward_path`.
+
+    ALGORITHMS: the KL penalty inside the reward is k1; the score sits on the last valid token.
+    """
+
     iterations: int = setting(60, "PPO iterations: sample a batch, then learn from it.", low=1, basic=True)
     batch_size: int = setting(64, "Episodes per iteration.", low=2, basic=True)
     completions: int = setting(1, "Answers to each prompt of a batch; a prompt is read once for all of them.", low=1)
@@ -245,6 +251,17 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
     kl_target: float = setting(6.0, "Target KL of a whole completion, in nats, for the adaptive controller.", low=0.01)
     kl_horizon: int = setting(10_000, "Episodes over which the adaptive controller acts.", low=1)
     stop_kl: float = setting(0.0, "End the run, with the policy it has, once the KL is above this; 0 never.", low=0)
+    kl_budget: float = setting(
+        0.0,
+        "KL above which the run warns that scores may mislead; 0 takes what the reward model's held-out accuracy and "
+        "number of prompts cover.",
+        low=0,
+    )
+    on_alert: str = setting(
+        "warn",
+        "What happens when answers look as if they gamed the reward model (KL beyond the budget, length, repeats).",
+        choices=("warn", "stop"),
+    )
     clip: float = setting(0.2, "Ratio clip of the policy loss.", low=0, high=1)
     entropy_coef: float = setting(0.0, "Weight of the policy's entropy per token, which keeps answers varied.", low=0)
     advantage: str = setting(
@@ -296,10 +313,13 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings):
 
 
 @dataclass(frozen=True)
-class SamplingConfig(CommonConfig, SamplingSettings):
+class SamplingConfig(CommonConfig, SamplingSettings, RewardSettings):
     """Draw `completions` answers per prompt of `data/prompts.jsonl` into `artifact/completions.jsonl`."""
 
     completions: int = setting(4, "Completions per prompt and policy.", low=1, high=64, basic=True)
+    best_of: int = setting(
+        1, "Each completion is the best of so many by the reward model; 1 needs none.", low=1, high=256
+    )
     adapter_rank: int = setting(
         0, "Of a policy that was trained as DyLoRA: how many of its ranks answer; 0 for all.", low=0
     )

@@ -32,7 +32,7 @@ from .losses import policy_loss, value_loss
 from .models import RoleModel, load_start
 from .optim import adamw, linear_decay, set_learning_rate
 from .ptx import DemonstrationMix, load_demonstrations
-from .reward_sources import AdapterReward, RewardSource, SumReward, Transcript, load_rewards
+from .reward_sources import AdapterReward, RewardSource, Transcript, combined, load_rewards
 from .rollout import RolloutEngine, Sampling
 from .rollout.fast import choose_engine
 from .samples import Answers, Showcase
@@ -40,6 +40,7 @@ from .scores import ScoreShaping
 from .session import EngineError, Session
 from .timing import PhaseClock
 from .tokens import decode, encode_prompts, end_ids
+from .watch import Watch, budget_of, distinct_pairs
 
 SELF_CHECK_PROMPTS, SELF_CHECK_GAP = 16, 0.02  # mean absolute difference of log-probs; bfloat16 stays far below
 
@@ -150,6 +151,7 @@ class Trainer:
             "objective/rlhf_reward": rewards.sum(1).mean(),
             "objective/length": episodes.reply_lengths.float().mean(),
             "objective/ended": episodes.finished.float().mean(),
+            "objective/distinct": distinct_pairs(episodes),
             "objective/kl_coef": self.kl.coef,
             "policy/entropy": policy.entropy[mask].mean(),
         }
@@ -359,8 +361,10 @@ def run(session: Session) -> None:
     session.stage("train", f"{len(prompts)} prompts; log-prob gap {gap:.1e}.", total_steps=config.iterations)
     done, saved = session.resume()
     metrics: dict[str, float] = {}
+    watch = Watch(config.kl_budget or budget_of(config.reward_path))
     if saved:
         trainer.load_state(saved["trainer"])
+        watch.load_state(saved["watch"])
         metrics, showcase.metrics = saved["metrics"], saved["shown"]
     else:
         showcase.show(session, 0)
@@ -379,18 +383,28 @@ def run(session: Session) -> None:
         trainer.kl.update(experience.metrics["objective/kl"], len(episodes))
         metrics = experience.metrics | learned
         session.metrics(iteration, metrics | clock.metrics(episodes.tokens))
-        far = config.stop_kl > 0 and metrics["objective/kl"] > config.stop_kl
-        if iteration % config.sample_every == 0 or iteration == config.iterations or far:
+        alerts = watch.look(metrics)
+        for alert in alerts:
+            session.warn(iteration, alert)
+        enough = _why_enough(config, metrics, alerts)
+        if iteration % config.sample_every == 0 or iteration == config.iterations or enough:
             showcase.show(session, iteration)
-        if far:
-            session.warn(iteration, f"Ended early: the KL is {metrics['objective/kl']:.1f}, above stop_kl.")
+        if enough:
+            session.warn(iteration, enough)
             break
-        state = {"metrics": metrics, "shown": showcase.metrics}
+        state = {"metrics": metrics, "shown": showcase.metrics, "watch": watch.state()}
         session.end_step(iteration, lambda: state | {"trainer": trainer.state()})  # noqa: B023
     with trainer.kept_policy():
         final = metrics | showcase.metrics
         size = trainer.roles.base_bytes()
         artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder), size)
+
+
+def _why_enough(config: PpoConfig, metrics: dict[str, float], alerts: list[str]) -> str:
+    """Why the run ends here, with the policy it has; empty to go on."""
+    if config.stop_kl and metrics["objective/kl"] > config.stop_kl:
+        return f"Ended early: the KL is {metrics['objective/kl']:.1f}, above stop_kl."
+    return "Ended early, because on_alert says so." if alerts and config.on_alert == "stop" else ""
 
 
 def build(session: Session, config: PpoConfig) -> Trainer:
@@ -408,8 +422,7 @@ def build(session: Session, config: PpoConfig) -> Trainer:
     head = _value_head(roles, terms[0][1], config) if config.advantage == "gae" else None
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
     demonstrations = load_demonstrations(session, roles, config) if config.ptx_coef else None
-    reward = terms[0][1] if len(terms) == 1 else SumReward(terms)
-    return Trainer(config, roles, reward, choose_engine(roles), sampling, head, transcript, demonstrations)
+    return Trainer(config, roles, combined(terms), choose_engine(roles), sampling, head, transcript, demonstrations)
 
 
 def _value_head(roles: RoleModel, reward: RewardSource, config: PpoConfig) -> nn.Linear:

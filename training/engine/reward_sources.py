@@ -19,7 +19,7 @@ from rewardmodel.pessimism import PessimisticHead, UncertainScores
 from rewardmodel.tokens import EncodingError, Message
 
 from .artifacts import read_card
-from .config import CONVERSATIONS, PpoConfig
+from .config import CONVERSATIONS, PpoConfig, SamplingConfig
 from .episodes import Episodes
 from .models import RoleModel, adapter_folder
 from .session import EngineError
@@ -143,7 +143,9 @@ class AdapterReward:
         return linear
 
 
-def load_rewards(roles: RoleModel, transcript: Transcript, config: PpoConfig) -> list[tuple[float, RewardSource]]:
+def load_rewards(
+    roles: RoleModel, transcript: Transcript, config: PpoConfig | SamplingConfig
+) -> list[tuple[float, RewardSource]]:
     """The terms of the reward that a run asks for, the reward model first. Raises EngineError where there is none."""
     folders = [line.strip() for line in (config.reward_path, *config.more_reward_paths.splitlines()) if line.strip()]
     terms: list[tuple[float, RewardSource]] = [
@@ -151,8 +153,13 @@ def load_rewards(roles: RoleModel, transcript: Transcript, config: PpoConfig) ->
     ]
     terms += [(weight, FunctionReward(transcript, *named)) for weight, *named in _named(config.reward_functions)]  # type: ignore[arg-type]
     if not terms:
-        raise EngineError("PPO needs a reward model: set reward_path to its folder.")
+        raise EngineError("No reward is given: set reward_path to the folder of a reward model.")
     return terms
+
+
+def combined(terms: list[tuple[float, RewardSource]]) -> RewardSource:
+    """One source of all terms."""
+    return terms[0][1] if len(terms) == 1 and terms[0][0] == 1 else SumReward(terms)
 
 
 def _refuse_turns(folder: Path) -> None:

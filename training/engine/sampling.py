@@ -1,15 +1,22 @@
-"""Sampling runs: k completions per prompt, from one policy or from two side by side."""
+"""Sampling runs: k completions per prompt, from one policy or from two side by side.
+
+With `best_of` n, each completion is the best of n by the reward model, which moves the policy by at most
+log n - (n - 1) / n nats of KL without any training.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from . import artifacts
 from .config import SamplingConfig
 from .data import generator_for, read_rows
+from .episodes import Episodes
 from .models import RoleModel, adapter_folder, load_base
-from .rollout import RolloutEngine, Sampling
+from .reward_sources import RewardSource, Transcript, combined, load_rewards
+from .rollout import Completion, RolloutEngine, Sampling
 from .rollout.fast import choose_engine
 from .rundir import write_jsonl
 from .session import Session
@@ -25,11 +32,14 @@ def run(session: Session) -> None:
     rows = read_rows(session.rundir, "prompts.jsonl")
     limits = {"max_tokens": config.max_prompt_tokens, "new_tokens": config.max_new_tokens}
     prompts = encode_prompts(roles, rows, **limits)
+    transcript = Transcript(roles)
+    transcript.messages = {tuple(ids): row["messages"] for ids, row in zip(prompts, rows, strict=True)}
+    reward = combined(load_rewards(roles, transcript, config)) if config.best_of > 1 else None
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
-    engine = choose_engine(roles)
+    sampler = Sampler(config, roles, choose_engine(roles), sampling, reward)
     # Prompts of similar length together: less padding. The rows are put back in order at the end.
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
-    size = max(1, config.batch_size // config.completions)
+    size = max(1, config.batch_size // (config.completions * config.best_of))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     session.stage("sample", f"{len(rows)} prompts, {config.completions} completions each.", total_steps=len(batches))
     done, saved = session.resume()
@@ -38,7 +48,7 @@ def run(session: Session) -> None:
         batch = batches[step - 1]
         for source in sources:
             repeated = [prompts[i] for i in batch for _ in range(config.completions)]
-            answers = _draw(roles, engine, source, repeated, sampling, step, config.seed)
+            answers = sampler.draw(source, repeated, step)
             for number, answer in enumerate(answers):
                 drawn.setdefault(str(batch[number // config.completions]), []).append(answer)
         session.metrics(step, _statistics(drawn))
@@ -59,30 +69,44 @@ def _add_sources(roles: RoleModel, config: SamplingConfig) -> list[str]:
     return ["policy", "versus"] if config.versus else ["policy"]
 
 
-def _draw(
-    roles: RoleModel,
-    engine: RolloutEngine,
-    source: str,
-    prompts: list[list[int]],
-    sampling: Sampling,
-    step: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    roles.use(source)
-    answers = engine.generate(prompts, sampling, generator_for(seed, source, step))
-    return [
-        {
-            "messages": [{"role": "assistant", "content": decode(roles, answer)}],
-            "finished": answer.finished,
-            "source": source,
-        }
-        for answer in answers
-    ]
+@dataclass(frozen=True)
+class Sampler:
+    """Draws answers; with a reward, the best of several for each."""
+
+    config: SamplingConfig
+    roles: RoleModel
+    engine: RolloutEngine
+    sampling: Sampling
+    reward: RewardSource | None
+
+    def draw(self, source: str, prompts: list[list[int]], step: int) -> list[dict[str, Any]]:
+        """One answer per prompt of a role, as the artifact's rows hold them."""
+        generator = generator_for(self.config.seed, source, step)
+        self.roles.use(source)
+        if self.reward is None:
+            answers = self.engine.generate(prompts, self.sampling, generator)
+            return [self._row(answer, source) for answer in answers]
+        each = self.config.best_of
+        repeated = [prompt for prompt in prompts for _ in range(each)]
+        answers = self.engine.generate(repeated, self.sampling, generator)
+        scores = self.reward.score(Episodes(repeated, answers, self.roles.device), self.config.batch_size).tolist()
+        best = []
+        for first in range(0, len(answers), each):
+            # The reward model was not asked about answers that break off.
+            chosen = max(range(first, first + each), key=lambda i: (answers[i].finished, scores[i]))
+            best.append(self._row(answers[chosen], source) | {"score": round(scores[chosen], 5)})
+        return best
+
+    def _row(self, answer: Completion, source: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": decode(self.roles, answer)}
+        return {"messages": [message], "finished": answer.finished, "source": source}
 
 
 def _statistics(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
     answers = [answer for answers in drawn.values() for answer in answers]
-    return {"objective/ended": sum(answer["finished"] for answer in answers) / len(answers)}
+    values = {"objective/ended": sum(answer["finished"] for answer in answers) / len(answers)}
+    scores = [answer["score"] for answer in answers if "score" in answer]
+    return values | ({"objective/scores": sum(scores) / len(scores)} if scores else {})
 
 
 def _save(folder: Path, rows: list[dict[str, Any]]) -> None:
