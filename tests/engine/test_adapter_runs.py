@@ -86,6 +86,22 @@ def test_ppo_tunes_a_policy_of_any_variant_and_resumes(variant: str, base: str, 
     assert metrics[-1]["objective/kl"] != 0
 
 
+def test_ppo_tunes_all_weights_of_a_policy_and_resumes(base: str, tmp_path: Path) -> None:
+    settings = {"base": base, "lora_rank": 0, "reward_path": str(save_reward(tmp_path / "reward", Path(base)))}
+    settings |= {"iterations": 3, "batch_size": 8, "max_new_tokens": 6, "value_warmup": 1, "learning_rate": 1e-3}
+    whole, pieces = (make_run(tmp_path / name, "ppo", settings, prompts=prompt_rows(8)) for name in "ab")
+    assert main([str(whole.path)]) == SUCCEEDED, whole.read_status()
+    assert run_in_pieces(pieces) == 3
+    assert artifact_of(pieces) == artifact_of(whole)
+    metrics = [event["metrics"] for event in events_of(whole, "metrics")]
+    assert metrics[0]["objective/kl"] == pytest.approx(0, abs=1e-5)
+    assert metrics[-1]["objective/kl"] != pytest.approx(0, abs=1e-5)
+    card = json.loads((whole.artifact / "card.json").read_text())
+    assert card["format"] == "model" and "size" not in card
+    again = make_run(tmp_path / "again", "sampling", {"base": str(whole.artifact)} | SHORT, prompts=prompt_rows(4))
+    assert main([str(again.path)]) == SUCCEEDED, again.read_status()
+
+
 def test_a_run_goes_on_from_a_policy_and_a_reward_model_of_other_variants(base: str, tmp_path: Path) -> None:
     """SFT with VeRA, a reward model that starts from it, PPO from both; then DoRA is asked for and refused."""
     sft = make_run(tmp_path / "sft", "sft", settings_of("vera", base) | {"epochs": 3}, sft=sft_rows(24))

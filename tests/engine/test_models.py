@@ -131,6 +131,34 @@ def test_a_copy_keeps_rank_and_scale(tmp_path: Path) -> None:
     torch.testing.assert_close(roles.hidden(IDS), before, atol=0, rtol=0)
 
 
+def test_a_role_may_have_all_weights_of_its_own(tmp_path: Path) -> None:
+    roles = make_roles()
+    before, checksum = roles.hidden(IDS), roles.base_checksum()
+    roles.add_whole("policy")
+    roles.add_saved("reward", save_adapter(tmp_path / "adapter"))
+    roles.learn("policy")
+    roles.use("policy")
+    torch.testing.assert_close(roles.hidden(IDS), before, atol=0, rtol=0)
+    optimizer = roles.optimizer("policy", 1e-2, 1)
+    torch.autograd.backward(roles.model(input_ids=IDS).logits.square().mean())
+    optimizer.step()
+    trained = roles.hidden(IDS)
+    assert float((trained - before).abs().max()) > 0.01
+    assert sum(p.numel() for p in roles.parameters("policy")) == sum(p.numel() for p in make_llama().parameters())
+    for role, expected in (("base", before), ("policy", trained)):
+        roles.use(role)
+        torch.testing.assert_close(roles.hidden(IDS), expected, atol=0, rtol=0)
+    assert roles.base_checksum() == checksum
+    roles.use("reward")
+    assert not any(p.requires_grad for p in roles.model.parameters())
+    (tmp_path / "model").mkdir()
+    roles.save("policy", tmp_path / "model")
+    saved = type(roles.model).from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(saved.model(input_ids=IDS).last_hidden_state, trained)
+    with pytest.raises(ValueError, match="come before adapters"):
+        roles.add_whole("value")
+
+
 def test_an_adapter_for_another_model_is_refused_with_a_sentence(tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path / "adapter")
     with pytest.raises(EngineError, match="does not fit the base model"):

@@ -62,7 +62,7 @@ class CommonConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Settings of the trained adapter. Rank 0 trains the whole model (SFT and reward runs only).
+    """Settings of the trained adapter. Rank 0 trains the whole model (of a PPO run the policy, a copy of the base).
 
     A start adapter keeps its form, rank and scale; of these settings it takes what concerns training.
     """
@@ -75,7 +75,10 @@ class LoraConfig:
         choices=VARIANTS,
     )
     lora_rank: int = setting(
-        16, "Rank of the matrices: AdaLoRA's at the start, DyLoRA's largest. VeRA wants some 256.", low=0, high=1024
+        16,
+        "Rank of the matrices: AdaLoRA's at the start, DyLoRA's largest. VeRA wants some 256. 0 trains all weights.",
+        low=0,
+        high=1024,
     )
     lora_alpha: float = setting(
         32.0, "Scale: the update is alpha / rank times B A (rsLoRA: alpha / root of rank; VeRA has none).", low=0

@@ -4,10 +4,12 @@ A role is a name for an adapter, or for the bare base. `use` switches roles and 
 parameters learn (its `set_adapter` flips `requires_grad`). Adapters and heads are float32 whatever the base is.
 Only what is trained may be of another form than plain LoRA or DoRA (AdaLoRA, VeRA: layers of peft around or within
 those of LoRA); copies, and saved adapters that are read, are plain LoRA with the same product.
+A role may also have a whole model of its own.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -48,6 +50,7 @@ from .lora import use_fast_forward
 from .memory import checkpoint_activations
 from .session import EngineError, Session
 
+WHOLE_FROM_ADAPTER = "Rank 0 trains the whole base model: leave adapter empty, or set a rank."
 EPSILON = 1e-5  # of AdamW, as the RLHF reproductions run it
 
 transformers.utils.logging.set_verbosity_error()
@@ -58,10 +61,11 @@ class RoleModel:
     """A causal language model whose weights are shared by all roles. `use` one of them before computing."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str = "") -> None:
-        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self._base, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self._wholes: dict[str, Any] = {}  # models of roles with weights of their own
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        self.backbone, self.head = model.get_decoder(), model.get_output_embeddings()
+        self._compute_with(model)
         self.head_is_plain = self._probe_head()
         self._tuners: dict[str, PeftModel] = {}  # by kind of adapter, all around the same model
         self._adapters: dict[str, str | None] = {"base": None}  # role -> adapter
@@ -75,16 +79,16 @@ class RoleModel:
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.model.device)
+        return torch.device(self._base.device)
 
     @property
     def hidden_size(self) -> int:
-        return int(self.model.config.get_text_config().hidden_size)
+        return int(self._base.config.get_text_config().hidden_size)
 
     @property
     def context(self) -> int | None:
         """Most positions the model can read, where it says so."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return getattr(self._base.config.get_text_config(), "max_position_embeddings", None)
 
     # Roles
 
@@ -92,6 +96,15 @@ class RoleModel:
         """A new adapter that changes nothing yet; settings as of `AdapterConfig`."""
         how = AdapterConfig(**settings)
         self._add(role, peft_config(how, "CAUSAL_LM"), how)
+
+    def add_whole(self, role: str) -> None:
+        """A role with weights of its own, all of them, that start as the base's; float32, as small updates need it."""
+        if self._tuners:
+            raise ValueError("roles with weights of their own come before adapters")
+        self._wholes[role] = copy.deepcopy(self._base).float()
+        self._adapters[role], self._settings[role] = role, AdapterConfig()
+        self._tensors[role] = dict(self._wholes[role].named_parameters())
+        self.use(role)
 
     def add_start(self, role: str, folder: Path, **settings: Any) -> None:
         """The adapter in `folder`, to be trained on. Raises EngineError if it cannot be as the settings ask."""
@@ -102,7 +115,7 @@ class RoleModel:
             if becomes_another(config, how.variant):
                 config, factors = converted(config, saved, how)
                 self._add(role, config, how)
-                return put_factors(self.model, role, factors)
+                return put_factors(self._base, role, factors)
         except AdapterMismatch as error:
             raise EngineError(str(error)) from error
         if how.variant == DYLORA:
@@ -116,7 +129,7 @@ class RoleModel:
         """The adapter in `folder`, as peft writes it. Of one that was trained as DyLoRA, the first `rank` ranks."""
         config, saved = read_adapter_config(folder), read_tensors(folder / ADAPTER_WEIGHTS)
         if isinstance(config, VeraConfig):
-            config, saved = vera_as_lora(self.model, config, saved, folder)
+            config, saved = vera_as_lora(self._base, config, saved, folder)
         if rank:
             check_rank(folder, rank)
             config.lora_alpha, config.r = config.lora_alpha * rank / config.r, rank
@@ -126,7 +139,7 @@ class RoleModel:
 
     def add_copy(self, role: str, source: str) -> None:
         """An adapter of its own that computes what `source` does now."""
-        config, tensors = as_lora(self.model, *self._config(source))
+        config, tensors = as_lora(self._base, *self._config(source))
         self._add(role, LoraConfig(**portable(config)), AdapterConfig())
         self.load_state(role, tensors)
 
@@ -144,6 +157,7 @@ class RoleModel:
         adapter = self._adapters[role]
         if adapter == self._active:
             return
+        self._compute_with(self._wholes.get(adapter or "", self._base))
         for layer in self._layers:
             here = adapter in getattr(layer, layer.adapter_layer_names[0])
             layer.enable_adapters(here)
@@ -190,13 +204,13 @@ class RoleModel:
 
     def layers(self, role: str) -> dict[str, BaseTunerLayer]:
         """The layers that carry the role's adapter, by their names in the bare model."""
-        return adapter_layers(self.model, self._config(role)[0])
+        return adapter_layers(self._base, self._config(role)[0])
 
     def optimizer(
         self, role: str, learning_rate: float, total_steps: int, weight_decay: float = 0.0
     ) -> torch.optim.Optimizer:
         """AdamW on the role's adapter with what its variant asks for. `total_steps` is how often it will step."""
-        adapter, config = self._config(role)
+        adapter = self._adapter(role)
         settings = self._settings[adapter]
         by_factor: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self._trained(adapter):
@@ -208,41 +222,46 @@ class RoleModel:
         budget = None
         if settings.variant == ADALORA:
             try:
-                budget = RankBudget(self._tuners[str(config.peft_type)].base_model, adapter, total_steps)
+                budget = RankBudget(self._tuner(adapter), adapter, total_steps)
             except ValueError as error:
                 raise EngineError(str(error)) from error
         return AdapterAdamW(groups, budget=budget, eps=EPSILON, weight_decay=weight_decay)
 
     def state(self, role: str) -> dict[str, Tensor]:
-        """The adapter's own tensors, under the names that peft gives them in a file."""
-        adapter, _ = self._config(role)
-        return {name: tensor.detach().clone() for name, tensor in self._tensors[adapter].items()}
+        """The role's own tensors, of adapters under the names that peft gives them in a file."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors[self._adapter(role)].items()}
 
     @torch.no_grad()
     def load_state(self, role: str, state: dict[str, Tensor]) -> None:
-        adapter, _ = self._config(role)
-        for name, tensor in self._tensors[adapter].items():
+        for name, tensor in self._tensors[self._adapter(role)].items():
             tensor.copy_(state[name])
 
     def save(self, role: str, folder: Path) -> None:
-        """Write the adapter in peft's format, the same bytes for the same weights: VeRA or (Do)LoRA, nothing else."""
+        """Write the adapter in peft's format (VeRA, LoRA or DoRA), or the whole model of a role with its own weights.
+
+        The same weights give the same bytes.
+        """
+        if role in self._wholes:
+            self._wholes[role].save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+            return
         adapter, config = self._config(role)
         if isinstance(config, VeraConfig):
             tensors = self.state(role) | self._projections(role)
         else:
-            config, tensors = as_lora(self.model, adapter, config)
+            config, tensors = as_lora(self._base, adapter, config)
         facts = portable(config) | {"base_model_name_or_path": self.name, "inference_mode": True}
         write_json(folder / ADAPTER_CONFIG, facts)
         write_tensors(folder / ADAPTER_WEIGHTS, tensors)
 
     def base_bytes(self) -> int:
         """Size of the base's weights as they are stored, whatever precision they are loaded in."""
-        return stored_bytes(self.model, self.name)
+        return stored_bytes(self._base, self.name)
 
     def base_checksum(self) -> str:
         """SHA-256 over every weight of the base; no run may change it."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in sorted(self._base.state_dict().items()):
             if not FOREIGN.search(name):
                 digest.update(plain_name(name).encode())
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -250,37 +269,46 @@ class RoleModel:
 
     def _add(self, role: str, config: PeftConfig, settings: AdapterConfig) -> None:
         kind = str(config.peft_type)
-        vars(self.model).pop("peft_config", None)  # peft would take the adapters of one kind for another's
+        vars(self._base).pop("peft_config", None)  # peft would take the adapters of one kind for another's
         try:
             if kind in self._tuners:
                 self._tuners[kind].add_adapter(role, config)
             else:
-                self._tuners[kind] = get_peft_model(self.model, config, adapter_name=role)
+                self._tuners[kind] = get_peft_model(self._base, config, adapter_name=role)
         except ValueError as error:
             raise EngineError(f"The adapter does not fit the base model {self.name}: {error}") from error
-        if self.model.get_output_embeddings() is not self.head or isinstance(
-            self.model.get_input_embeddings(), BaseTunerLayer
-        ):
+        ends = self._base.get_output_embeddings(), self._base.get_input_embeddings()
+        if any(isinstance(end, BaseTunerLayer) for end in ends):
             raise EngineError("Adapters belong on the layers between embedding and output: change lora_targets.")
         self._adapters[role], self._settings[role], self._configs[role] = role, settings, config
-        self._tensors = {adapter: adapter_tensors(self.model, adapter) for adapter in self._settings}
-        self._layers = [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
+        self._tensors |= {adapter: adapter_tensors(self._base, adapter) for adapter in self._configs}
+        self._layers = [module for module in self._base.modules() if isinstance(module, BaseTunerLayer)]
         self.train_dropout(False)
         if settings.variant == DYLORA:
-            layers = adapter_layers(self.model, role).values()
+            layers = adapter_layers(self._base, role).values()
             self._truncations[role] = make_truncatable(layers, role, settings)
-        use_fast_forward(self.model)
+        use_fast_forward(self._base)
         self._active = "nothing, so that use() switches"
         self.use(role)
 
     def _load(self, role: str, saved: dict[str, Tensor], folder: Path) -> None:
         self.load_state(role, match_names(saved, self.state(role), folder))
 
-    def _config(self, role: str) -> tuple[str, PeftConfig]:
+    def _compute_with(self, model: Any) -> None:
+        self.model, self.backbone, self.head = model, model.get_decoder(), model.get_output_embeddings()
+
+    def _adapter(self, role: str) -> str:
         adapter = self._adapters[role]
         if adapter is None:
-            raise KeyError(f"role {role} has no adapter")
+            raise KeyError(f"role {role} has no weights of its own")
+        return adapter
+
+    def _config(self, role: str) -> tuple[str, PeftConfig]:
+        adapter = self._adapter(role)
         return adapter, self._configs[adapter]
+
+    def _tuner(self, adapter: str) -> Any:
+        return self._tuners[str(self._configs[adapter].peft_type)].base_model
 
     def _trained(self, adapter: str | None) -> list[tuple[str, nn.Parameter]]:
         if adapter is None:
@@ -303,7 +331,7 @@ class RoleModel:
         adapter, config = self._config(role)
         if not isinstance(config, VeraConfig):
             return {}
-        tuner = self._tuners[str(config.peft_type)].base_model
+        tuner = self._tuner(adapter)
         return {"base_model.vera_A": tuner.vera_A[adapter], "base_model.vera_B": tuner.vera_B[adapter]}
 
     @torch.no_grad()
@@ -312,7 +340,7 @@ class RoleModel:
         if not isinstance(self.head, nn.Linear):
             return False
         ids = torch.arange(8, device=self.device)[None] % self.head.out_features
-        expected = self.model(input_ids=ids).logits.float()
+        expected = self._base(input_ids=ids).logits.float()
         return torch.allclose(self.head(self.hidden(ids)).float(), expected, atol=1e-3, rtol=1e-3)
 
 
@@ -338,9 +366,13 @@ def load_base(session: Session, *, trainable: bool = False) -> RoleModel:
 
 
 def load_start(session: Session, role: str, settings: Any) -> RoleModel:
-    """The base with `role` on it, to be trained: the session's adapter, or a fresh one by its LoRA settings."""
+    """The base with `role` to be trained: the session's adapter, a fresh one by its settings, or (rank 0) a copy."""
     roles = load_base(session)
-    if session.config.adapter:
+    if not settings.lora_rank:
+        if session.config.adapter:
+            raise EngineError(WHOLE_FROM_ADAPTER)
+        roles.add_whole(role)
+    elif session.config.adapter:
         roles.add_start(role, adapter_folder(session.config.adapter), **asdict(settings.lora()))
     else:
         roles.add_fresh(role, **asdict(settings.lora()))

@@ -42,6 +42,7 @@ from .timing import PhaseClock
 from .tokens import decode, encode_prompts, end_ids
 from .watch import Watch, budget_of, distinct_pairs
 
+VALUE_RANK = 16  # of a value function's adapter, where the policy has none
 SELF_CHECK_PROMPTS, SELF_CHECK_GAP = 16, 0.02  # mean absolute difference of log-probs; bfloat16 stays far below
 
 
@@ -397,7 +398,8 @@ def run(session: Session) -> None:
     with trainer.kept_policy():
         final = metrics | showcase.metrics
         size = trainer.roles.base_bytes()
-        artifacts.write(session, "policy", "adapter", final, lambda folder: trainer.roles.save("policy", folder), size)
+        format = "adapter" if config.lora_rank else "model"
+        artifacts.write(session, "policy", format, final, lambda folder: trainer.roles.save("policy", folder), size)
 
 
 def _why_enough(config: PpoConfig, metrics: dict[str, float], alerts: list[str]) -> str:
@@ -410,8 +412,6 @@ def _why_enough(config: PpoConfig, metrics: dict[str, float], alerts: list[str])
 def build(session: Session, config: PpoConfig) -> Trainer:
     """One base with its roles. The value function starts as a copy of the reward model where that is an adapter on it;
     else, and as a head on the policy, it starts by saying 0."""
-    if not config.lora_rank:
-        raise EngineError("PPO trains an adapter: set lora_rank above 0.")
     roles = load_start(session, "policy", config)
     if config.adapter:
         roles.add_copy("reference", "policy")
@@ -430,7 +430,7 @@ def _value_head(roles: RoleModel, reward: RewardSource, config: PpoConfig) -> nn
         roles.add_copy("value", "reward")
         return reward.linear_head()
     if config.value == "adapter":
-        roles.add_fresh("value", rank=config.lora_rank, alpha=config.lora_alpha)
+        roles.add_fresh("value", rank=config.lora_rank or VALUE_RANK, alpha=config.lora_alpha)
     elif not roles.head_is_plain:
         raise EngineError("A value head cannot stand on this model's states: set value to adapter.")
     head = nn.Linear(roles.hidden_size, 1, device=roles.device)

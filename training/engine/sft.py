@@ -14,7 +14,7 @@ from . import artifacts
 from .config import SftConfig
 from .data import indices_of_step, read_rows, split_by_prompt
 from .logprobs import token_logprobs
-from .models import RoleModel, load_base, load_start
+from .models import WHOLE_FROM_ADAPTER, RoleModel, load_base, load_start
 from .optim import adamw, set_learning_rate, warmup_cosine
 from .session import EngineError, Session
 from .tokens import encode_training_text
@@ -132,7 +132,7 @@ def _load(session: Session, config: SftConfig) -> RoleModel:
         roles.learn(ROLE)
         return roles
     if config.adapter:
-        raise EngineError("Rank 0 trains the whole base model: leave adapter empty, or set a rank.")
+        raise EngineError(WHOLE_FROM_ADAPTER)
     roles = load_base(session, trainable=True)
     roles.add_alias(ROLE, "base")
     roles.model.requires_grad_(True)
