@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from rewardmodel.dylora import Truncation
 from tests.engine.test_sft import rows as sft_rows
 from tests.engine.tiny import events_of, make_run, prompt_rows, save_base, save_reward, without_clock
 from training.engine import merge
@@ -39,6 +40,15 @@ def settings_of(variant: str, base: str) -> dict[str, Any]:
 
 def artifact_of(rundir: RunDir) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(rundir.artifact.iterdir())}
+
+
+def rankings() -> list[dict[str, Any]]:
+    """To six words, "good" is better than "bad"."""
+    return [
+        {"item": f"i{i}", "messages": [{"role": "user", "content": word}], "labeler": "a", "weight": 1.0,
+         "completions": [[{"role": "assistant", "content": text}] for text in ("good", "bad")], "tiers": [[0], [1]]}
+        for i, word in enumerate(["red", "green", "blue", "one", "two", "three"] * 2)
+    ]  # fmt: skip
 
 
 def run_in_pieces(rundir: RunDir) -> int:
@@ -86,6 +96,36 @@ def test_ppo_tunes_a_policy_of_any_variant_and_resumes(variant: str, base: str, 
     assert metrics[-1]["objective/kl"] != 0
 
 
+@pytest.mark.parametrize("kind", ["sft", "ppo", "reward"])
+def test_every_kind_of_run_trains_dylora_with_ranks_that_vary(
+    kind: str, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in PPO, a rank lasts from the first sampled token to the last optimizer step."""
+    log: list[tuple[str, int | None]] = []
+    compute = Truncation.factors
+
+    def noted(truncation: Truncation, layer: Any, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
+        log.append(("learn" if torch.is_grad_enabled() else "look", truncation.rank))
+        return compute(truncation, layer, adapter)
+
+    monkeypatch.setattr(Truncation, "factors", noted)
+    settings = settings_of("dylora", base) | {"lora_smallest_rank": 1, "lora_dropout": 0.0, "batch_size": 4}
+    if kind == "ppo":
+        settings |= {"reward_path": str(save_reward(tmp_path / "reward", Path(base))), "max_new_tokens": 6}
+        settings |= {"iterations": 8, "value_warmup": 0, "sample_every": 100}
+    else:
+        settings |= {"epochs": 4, "eval_fraction": 0.2}
+    files = {"sft": {"sft": sft_rows(8)}, "ppo": {"prompts": prompt_rows(8)}, "reward": {"rankings": rankings()}}
+    run = make_run(tmp_path / "run", kind, settings, **files[kind])
+    assert main([str(run.path)]) == SUCCEEDED, run.read_status()
+    learned = [rank for what, rank in log if what == "learn"]
+    assert None not in learned and len(set(learned)) >= 3
+    looked = {rank for what, rank in log if what == "look"}
+    assert None in looked  # evaluations and samples are of the whole
+    if kind == "ppo":
+        assert set(learned) <= looked
+
+
 def test_ppo_tunes_all_weights_of_a_policy_and_resumes(base: str, tmp_path: Path) -> None:
     settings = {"base": base, "lora_rank": 0, "reward_path": str(save_reward(tmp_path / "reward", Path(base)))}
     settings |= {"iterations": 3, "batch_size": 8, "max_new_tokens": 6, "value_warmup": 1, "learning_rate": 1e-3}
@@ -106,13 +146,8 @@ def test_a_run_goes_on_from_a_policy_and_a_reward_model_of_other_variants(base: 
     """SFT with VeRA, a reward model that starts from it, PPO from both; then DoRA is asked for and refused."""
     sft = make_run(tmp_path / "sft", "sft", settings_of("vera", base) | {"epochs": 3}, sft=sft_rows(24))
     assert main([str(sft.path)]) == SUCCEEDED
-    rankings = [
-        {"item": f"i{i}", "messages": [{"role": "user", "content": word}], "labeler": "a", "weight": 1.0,
-         "completions": [[{"role": "assistant", "content": text}] for text in ("good", "bad")], "tiers": [[0], [1]]}
-        for i, word in enumerate(["red", "green", "blue", "one", "two", "three"] * 2)
-    ]  # fmt: skip
     start = {"adapter": str(sft.artifact)}
-    reward = make_run(tmp_path / "reward", "reward", settings_of("vera", base) | start, rankings=rankings)
+    reward = make_run(tmp_path / "reward", "reward", settings_of("vera", base) | start, rankings=rankings())
     assert main([str(reward.path)]) == SUCCEEDED, reward.read_status()
     settings = {"base": base, "device": "cpu", "reward_path": str(reward.artifact), "iterations": 3} | start
     settings |= {"batch_size": 8, "max_new_tokens": 6}
