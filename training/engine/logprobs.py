@@ -18,7 +18,10 @@ CHUNK = 1 << 22  # logits held at once: 16 MB in float32
 
 
 class TokenStats(NamedTuple):
-    """Per selected token, all (tokens,): its log-probability, and the entropy of the distribution it came from."""
+    """Per selected token, all (tokens,): its log-probability, and the entropy of the distribution it came from.
+
+    The entropy is left out, and NaN, where gradients of the log-probabilities alone are taken.
+    """
 
     logprobs: Tensor
     entropy: Tensor
@@ -75,18 +78,18 @@ class _HeadLogprobs(torch.autograd.Function):
         learns = ctx.needs_input_grad[0]
         parts = []
         for rows in torch.split(torch.arange(len(hidden), device=hidden.device), max(1, CHUNK // len(weight))):
-            logits = times(hidden[rows], weight, bias).float().div_(temperature)
-            normalizer = logits.logsumexp(-1)
-            logprobs = logits.gather(-1, targets[rows, None])[:, 0] - normalizer
-            log_p = logits.sub_(normalizer[:, None])
-            p = log_p.exp()
-            entropy = -(p * log_p).sum(-1)
-            slope = entropy_slope = p[:, :0]
-            if learns:
-                slope = (weight[targets[rows]] - times(p.to(weight.dtype), weight.T)) / temperature
+            logits = times(hidden[rows], weight, bias).float()
+            log_p = (logits if temperature == 1 else logits.div_(temperature)).log_softmax(-1)
+            logprobs = log_p.gather(-1, targets[rows, None])[:, 0]
+            slope = entropy_slope = log_p[:, 0]
+            entropy = torch.full_like(logprobs, torch.nan)
+            if not learns or entropy_learns:
+                entropy = -(log_p.exp() * log_p).sum(-1)
             if learns and entropy_learns:  # dH / d logit = -p (log p + H)
-                share = p.mul_(log_p.add_(entropy[:, None])).to(weight.dtype)
-                entropy_slope = times(share, weight.T) / -temperature
+                share = log_p.exp() * (log_p + entropy[:, None])
+                entropy_slope = times(share.to(weight.dtype), weight.T) / -temperature
+            if learns:
+                slope = (weight[targets[rows]] - times(log_p.exp_().to(weight.dtype), weight.T)) / temperature
             parts.append((logprobs, entropy, slope, entropy_slope))
         logprobs, entropy, slope, entropy_slope = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.save_for_backward(slope, entropy_slope)
@@ -98,6 +101,6 @@ class _HeadLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         slope, entropy_slope = ctx.saved_tensors
         result = slope * gradients[0][:, None].to(slope.dtype)
-        if entropy_slope.shape[1]:
+        if entropy_slope.dim() == 2:
             result += entropy_slope * gradients[1][:, None].to(slope.dtype)
         return result, None, None, None, None, None

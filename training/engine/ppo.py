@@ -31,10 +31,11 @@ from .logprobs import TokenStats, token_logprobs
 from .losses import policy_loss, value_loss
 from .models import RoleModel, load_start
 from .optim import adamw, linear_decay, set_learning_rate
+from .parallel import ALONE, World
 from .ptx import DemonstrationMix, load_demonstrations
 from .reward_sources import AdapterReward, RewardSource, Transcript, combined, load_rewards
 from .rollout import RolloutEngine, Sampling
-from .rollout.fast import choose_engine
+from .rollout.split import choose_engine
 from .samples import Answers, Showcase
 from .scores import ScoreShaping
 from .session import EngineError, Session
@@ -79,6 +80,7 @@ class Trainer:
     """On the states of the role `values_from`; None where answers are compared with each other."""
     transcript: Transcript
     demonstrations: DemonstrationMix | None = None
+    world: World = ALONE
     kl: KlController = field(init=False)
     shaping: ScoreShaping = field(init=False)
     mean_policy: dict[str, Tensor] = field(init=False)
@@ -111,7 +113,8 @@ class Trainer:
         """Answers of a role, one per prompt."""
         self.roles.use(role)
         answers = self.engine.generate(prompts, self.sampling, generator)
-        return Episodes(prompts, answers, self.roles.device, share=self._share, dtype=self.roles.model.dtype)
+        how = {"share": self._share, "dtype": self.roles.model.dtype, "world": self.world}
+        return Episodes(prompts, answers, self.roles.device, **how)
 
     def answers(self, prompts: list[list[int]], generator: torch.Generator, role: str) -> Answers:
         """Answers of a role as text, with the reward model's own scores; of the policy as it would be kept."""
@@ -133,7 +136,7 @@ class Trainer:
                 episodes.table(micro, stats.entropy, tables[1])
             if role == self.values_from:
                 episodes.table(micro, self._values(hidden), tables[2])
-        return Reading(*tables)
+        return Reading(*self.world.sum(tables))
 
     def assess(self, episodes: Episodes) -> Experience:
         """Steps 2 to 4: log-probs, values, scores, rewards, advantages."""
@@ -229,7 +232,9 @@ class Trainer:
             if not only_values:
                 stats = self._logprobs(micro, hidden)
                 result = policy_loss(stats.logprobs, *_of(micro, experience.logprobs, experience.advantages), c.clip)
-                losses += [result.loss, -c.entropy_coef * stats.entropy.sum()]
+                losses.append(result.loss)
+                if c.entropy_coef:
+                    losses.append(-c.entropy_coef * stats.entropy.sum())
                 sums[:4] += torch.stack([result.ratio, result.approxkl, result.clipped.float(), result.loss.detach()])
             if self.values_from == "policy":
                 value = value_loss(
@@ -244,7 +249,7 @@ class Trainer:
             self._optimize(self.optimizers["policy"])
         if self.values_from == "policy":
             self._optimize(self.optimizers["value"])
-        return sums / tokens
+        return self.world.sum(sums) / tokens
 
     def _value_step(self, episodes: Episodes, experience: Experience, rows: Tensor, tokens: int) -> Tensor:
         """One step of a value function with an adapter of its own: means of (loss, clipped)."""
@@ -256,7 +261,7 @@ class Trainer:
             (result.loss / tokens).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([result.loss.detach(), result.clipped.float()])
         self._optimize(self.optimizers["value"])
-        return sums / tokens
+        return self.world.sum(sums) / tokens
 
     def _hidden(self, micro: MicroBatch) -> Tensor:
         """The role's states before each answer token: (tokens, hidden)."""
@@ -281,6 +286,7 @@ class Trainer:
 
     def _optimize(self, optimizer: torch.optim.Optimizer) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.world.sum_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -422,7 +428,9 @@ def build(session: Session, config: PpoConfig) -> Trainer:
     head = _value_head(roles, terms[0][1], config) if config.advantage == "gae" else None
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
     demonstrations = load_demonstrations(session, roles, config) if config.ptx_coef else None
-    return Trainer(config, roles, combined(terms), choose_engine(roles), sampling, head, transcript, demonstrations)
+    engine = choose_engine(roles, session.world, config.completions)
+    reward = combined(terms)
+    return Trainer(config, roles, reward, engine, sampling, head, transcript, demonstrations, session.world)
 
 
 def _value_head(roles: RoleModel, reward: RewardSource, config: PpoConfig) -> nn.Linear:
