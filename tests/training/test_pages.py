@@ -17,6 +17,7 @@ from training.charts import POINTS, series
 from training.events import progress_line
 from training.models import DatasetSnapshot, ModelArtifact, RunEvent, TrainingRun
 from training.recording import storable
+from training.runs import FILLED_IN
 
 pytestmark = pytest.mark.django_db
 MakeRun = Callable[..., TrainingRun]
@@ -111,7 +112,7 @@ def test_every_form_offers_every_setting_with_its_default(
     initial = {
         name.removeprefix("setting_"): field.initial for name, field in form.fields.items() if "setting_" in name
     }
-    assert set(initial) == set(KINDS[kind].__dataclass_fields__) - {"base", "adapter", "reward_path", "versus"}
+    assert set(initial) == set(KINDS[kind].__dataclass_fields__) - {*FILLED_IN, "versus"}
     assert parse_config(kind, initial) == parse_config(kind, {})
     assert {field.name for field in form.shown} & {field.name for field in form.advanced} == set()
     assert len(form.shown) < 10
