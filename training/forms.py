@@ -20,54 +20,10 @@ from training.models import ModelArtifact, TrainingRun
 from training.runs import FILLED_IN, Inputs
 from training.selection import HELD_OUT, PromptOptions
 from training.snapshots import SnapshotFilters
+from training.wording import CHOICES, GROUPS, LABELS
 
 CHOSEN_APART = (*FILLED_IN, "versus")
 PREFIX = "setting_"
-LABELS = {
-    "eval_fraction": "Held-out share",
-    "lora_rank": "LoRA rank",
-    "lora_alpha": "LoRA alpha",
-    "lora_dropout": "LoRA dropout",
-    "lora_variant": "Kind of adapter",
-    "lora_targets": "LoRA layers",
-    "lora_init": "LoRA start",
-    "lora_ratio": "LoRA+ ratio",
-    "lora_target_rank": "AdaLoRA target rank",
-    "lora_smallest_rank": "DyLoRA smallest rank",
-    "adapter_rank": "DyLoRA rank",
-    "kl_coef": "KL coefficient",
-    "kl_controller": "KL controller",
-    "kl_target": "Target KL",
-    "kl_horizon": "KL horizon",
-    "gae_lambda": "GAE lambda",
-    "ppo_epochs": "PPO epochs",
-    "dtype": "Precision",
-}
-
-CHOICES = {
-    "plackett_luce": "Plackett-Luce, whole rankings",
-    "pairwise": "Pairwise",
-    "rao_kupper": "Pairwise, ties by Rao and Kupper",
-    "davidson": "Pairwise, ties by Davidson",
-    "conversations": "Whole conversations",
-    "turns": "Single turns, which add up",
-    "lora": "LoRA",
-    "rslora": "rsLoRA, scaled by the root of the rank",
-    "dora": "DoRA",
-    "vera": "VeRA",
-    "lora_fa": "LoRA-FA, A frozen",
-    "lora_plus": "LoRA+",
-    "adalora": "AdaLoRA",
-    "qlora": "QLoRA, on a 4-bit base (GPU)",
-    "dylora": "DyLoRA",
-    "kaiming": "Kaiming",
-    "gaussian": "Gaussian",
-    "cpu": "CPU",
-    "cuda": "GPU (CUDA)",
-    "auto": "Automatic",
-    "fixed": "Fixed",
-    "adaptive": "Adaptive",
-}
 
 
 class RunForm(forms.Form):
@@ -95,6 +51,13 @@ class RunForm(forms.Form):
         """Fields to unfold."""
         shown = {field.name for field in self.shown}
         return [self[name] for name in self.fields if name not in shown]
+
+    @property
+    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """Fields to unfold, by heading."""
+        left = {field.name.removeprefix(PREFIX): field for field in self.advanced}
+        found = [(title, [left.pop(name) for name in names if name in left]) for title, names in GROUPS.items()]
+        return [(title, fields) for title, fields in [*found, ("More", list(left.values()))] if fields]
 
     @property
     def advanced_open(self) -> bool:

@@ -115,6 +115,8 @@ def test_every_form_offers_every_setting_with_its_default(
     assert set(initial) == set(KINDS[kind].__dataclass_fields__) - {*FILLED_IN, "versus"}
     assert parse_config(kind, initial) == parse_config(kind, {})
     assert {field.name for field in form.shown} & {field.name for field in form.advanced} == set()
+    grouped = [field.name for title, fields in form.groups for field in fields if title != "More"]
+    assert sorted(grouped) == sorted(field.name for field in form.advanced)
     assert len(form.shown) < 10
 
 
