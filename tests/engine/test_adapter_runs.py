@@ -13,8 +13,8 @@ from rewardmodel.dylora import Truncation
 from tests.engine.test_sft import rows as sft_rows
 from tests.engine.tiny import events_of, make_run, prompt_rows, save_base, save_reward, without_clock
 from training.engine import merge
-from training.engine.__main__ import FAILED, STOPPED, SUCCEEDED, main
-from training.engine.rundir import RunDir
+from training.engine.__main__ import main
+from training.engine.rundir import FAILED, STOPPED, SUCCEEDED, RunDir
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dora": {},

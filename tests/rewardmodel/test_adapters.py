@@ -85,6 +85,10 @@ def test_adalora_finds_the_ranks_of_a_teacher_within_its_budget() -> None:
         assert sum(ranks) == 3 * 4
         assert type(config) is LoraConfig
         exact += ranks == [1, 4, 7]
+        for name, tensor in adapter_tensors(model, "default").items():
+            if ".lora_B" in name:  # the directions are orthogonal, so that their values can be compared
+                gram = tensor.detach().T @ tensor.detach()
+                assert float((gram - torch.eye(8)).abs().max()) < 0.2
         assert error < 7 - 4  # the least that plain LoRA of the same size leaves, by Eckart and Young
     assert exact >= 2
 
@@ -156,12 +160,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def reward_fit(base: Path, variant: str, **changes: Any) -> Fit:
+def reward_fit(base: Path, variant: str, rows: list[dict[str, Any]] | None = None, **changes: Any) -> Fit:
     settings: dict[str, Any] = {"rank": 8, "variant": variant, "dropout": 0.1} | VARIANTS[variant]
     rate = {"vera": 0.1, "lora_plus": 3e-3, "dora": 5e-3, "adalora": 3e-2}.get(variant, 1e-2)
     config = replace(CONFIG, learning_rate=rate, **changes)
     model = RewardModel.create(str(base), lora=AdapterConfig(**settings), seed=0)
-    parts = split_items(group_rows(planted_rows(120, 4, seed=0)), 0.4, 0)
+    parts = split_items(group_rows(rows or planted_rows(120, 4, seed=0)), 0.4, 0)
     train, held_out = (encode_items(part, model.encode_together) for part in parts)
     return Fit(model, train, held_out, config)
 
@@ -177,6 +181,7 @@ def test_a_reward_model_of_any_variant_learns_resumes_and_is_saved(variant: str,
     metrics = whole.finish()
     assert metrics["eval/accuracy"] > 0.85
     learning = {id(p) for p in whole.model.learning().values()}
+    assert learning == {id(p) for p in whole.model.parameters() if p.requires_grad}
     for name, parameter in whole.model.named_parameters():
         assert id(parameter) in learning or torch.equal(parameter, before[name]), name
     resumed.load_state_dict(saved)
@@ -193,6 +198,13 @@ def test_a_reward_model_of_any_variant_learns_resumes_and_is_saved(variant: str,
         ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name]
         assert len(ranks) <= sum(ranks) <= 2 * len(ranks) + 1
         assert not any("lora_E" in name for name in weights)
+
+
+def test_adalora_keeps_no_weights_from_before_the_ranks_were_taken_away(llama: Path) -> None:
+    """Where nothing can be learned, the first evaluation would be the best one."""
+    fit = reward_fit(llama, "adalora", rows=planted_rows(120, 4, seed=0, shuffled=True), epochs=10, patience=3)
+    list(fit.run())
+    assert fit.best["step"] >= 0.7 * fit.total_steps
 
 
 def test_members_of_an_ensemble_may_be_of_any_variant_that_can_share_a_base(llama: Path) -> None:
