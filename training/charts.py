@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,17 @@ ORDER BY metric.key, 2
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: its metrics share an axis. `band` is the pair of metrics between which the area is shaded."""
+    """One chart: its metrics share an axis. `band` is the pair of metrics between which the area is shaded.
+
+    `when` looks at a run's settings: a chart that would stay empty, or flat, is left out.
+    """
 
     slug: str
     title: str
     about: str
     metrics: tuple[str, ...]
     band: tuple[str, str] | None = None
+    when: Callable[[dict[str, Any]], bool] = lambda settings: True
 
 
 SCORE = Chart(
@@ -42,14 +47,43 @@ SCORE = Chart(
 KL = Chart("kl", "KL", "How far the policy has moved from the reference, in nats per answer.", ("objective/kl",))
 REWARD = Chart("reward", "Reward", "Score minus the KL penalty: what PPO maximises.", ("objective/rlhf_reward",))
 POLICY_LOSS = Chart("policy-loss", "Policy loss", "Clipped PPO loss per token.", ("loss/policy",))
-VALUE_LOSS = Chart("value-loss", "Value loss", "Error of the predicted returns.", ("loss/value",))
+VALUE_LOSS = Chart(
+    "value-loss",
+    "Value loss",
+    "Error of the predicted returns.",
+    ("loss/value",),
+    when=lambda settings: settings.get("advantage", "gae") == "gae",
+)
 ENTROPY = Chart("entropy", "Entropy", "Uncertainty of the policy per token, in nats.", ("policy/entropy",))
 LENGTH = Chart("length", "Length", "Tokens per answer.", ("objective/length",))
 ENDED = Chart("ended", "Ended by itself", "Share of the answers that end before the limit.", ("objective/ended",))
 CLIPPED = Chart("clipped", "Clipped", "Share of the tokens whose ratio is clipped.", ("policy/clipfrac",))
 MOVED = Chart("moved", "KL of one update", "From the policy that sampled to the one updated.", ("policy/approxkl",))
-COEFFICIENT = Chart("kl-coef", "KL coefficient", "Weight of the KL penalty.", ("objective/kl_coef",))
+COEFFICIENT = Chart(
+    "kl-coef",
+    "KL coefficient",
+    "Weight of the KL penalty.",
+    ("objective/kl_coef",),
+    when=lambda settings: settings.get("kl_controller") == "adaptive",
+)
 SPEED = Chart("speed", "Tokens per second", "Generated and learned from.", ("perf/tokens_per_second",))
+REPEATS = Chart(
+    "distinct", "Variety", "Share of an answer's pairs of tokens that are different.", ("objective/distinct",)
+)
+PTX = Chart(
+    "ptx",
+    "Loss on demonstrations",
+    "Of the answers that people put first (PPO-ptx).",
+    ("loss/ptx",),
+    when=lambda settings: bool(settings.get("ptx_coef")),
+)
+PHASES = Chart(
+    "phases",
+    "Seconds per iteration",
+    "Where the time goes.",
+    ("perf/seconds_generate", "perf/seconds_score", "perf/seconds_train"),
+)
+MEMORY = Chart("memory", "Peak memory", "Of the GPU, or of the process, in MB.", ("perf/memory_mb",))
 LOSS = Chart("loss", "Loss", "On the training batches and on the held-out prompts.", ("loss/train", "eval/loss"))
 ACCURACY = Chart(
     "accuracy",
@@ -61,7 +95,10 @@ ACCURACY = Chart(
 RATE = Chart("learning-rate", "Learning rate", "As scheduled.", ("learning_rate",))
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
-    "ppo": (SCORE, KL, REWARD, LENGTH, ENTROPY, POLICY_LOSS, VALUE_LOSS, ENDED, CLIPPED, MOVED, COEFFICIENT, SPEED),
+    "ppo": (
+        *(SCORE, KL, REWARD, LENGTH, ENTROPY, POLICY_LOSS, VALUE_LOSS, ENDED, REPEATS, CLIPPED, MOVED, COEFFICIENT),
+        *(PTX, SPEED, PHASES, MEMORY),
+    ),
     "reward": (LOSS, ACCURACY, RATE),
     "sft": (LOSS, RATE),
     "sampling": (ENDED,),
@@ -86,4 +123,5 @@ def charts_of(run: TrainingRun) -> list[dict[str, Any]]:
     return [
         {"slug": c.slug, "title": c.title, "about": c.about, "metrics": c.metrics, "band": c.band or ()}
         for c in CHARTS[run.kind]
+        if c.when(run.config)
     ]

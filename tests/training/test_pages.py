@@ -13,7 +13,7 @@ from labeling.models import Campaign
 from tests.conftest import client_for, make_member, make_user
 from tests.security.payloads import PAYLOADS
 from tests.training.conftest import rank
-from training.charts import POINTS, series
+from training.charts import CHARTS, POINTS, charts_of, series
 from training.events import progress_line
 from training.models import DatasetSnapshot, ModelArtifact, RunEvent, TrainingRun
 from training.recording import storable
@@ -307,3 +307,20 @@ def test_a_models_page_hides_what_one_may_not_see_any_more(
     TrainingRun.objects.filter(pk=policy.run.pk).update(owner=colleague, campaign=None)
     page = text_of(client_for(colleague).get(policy.get_absolute_url()))
     assert "A model that you may not see." in page and "Support replies" not in page.replace(policy.name, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown", "left_out"),
+    [
+        ({}, {"value-loss", "phases"}, {"ptx", "kl-coef"}),
+        ({"ptx_coef": 1.0, "kl_controller": "adaptive"}, {"ptx", "kl-coef"}, set()),
+        ({"advantage": "rloo"}, {"score"}, {"value-loss", "ptx"}),
+    ],
+)
+def test_charts_that_would_stay_empty_are_left_out(
+    settings: dict[str, Any], shown: set[str], left_out: set[str]
+) -> None:
+    slugs = {chart["slug"] for chart in charts_of(TrainingRun(kind="ppo", config=settings))}
+    assert shown <= slugs
+    assert not left_out & slugs
+    assert slugs <= {chart.slug for chart in CHARTS["ppo"]}

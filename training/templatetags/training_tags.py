@@ -87,5 +87,11 @@ NAMES = {
     "objective/rlhf_reward": "reward",
     "objective/ended": "share",
     "objective/kl_coef": "beta",
+    "objective/distinct": "share",
+    "loss/ptx": "demonstrations",
     "perf/tokens_per_second": "tokens per second",
+    "perf/seconds_generate": "answering",
+    "perf/seconds_score": "scoring",
+    "perf/seconds_train": "learning",
+    "perf/memory_mb": "MB",
 }
