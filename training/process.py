@@ -18,9 +18,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training.engine.rundir import RunDir
+from training.engine.rundir import FAILED, STOPPED, SUCCEEDED, RunDir
 
-SUCCEEDED, FAILED, STOPPED = 0, 1, 3
 OUTCOMES = {"succeeded": SUCCEEDED, "failed": FAILED, "stopped": STOPPED}
 
 # The engine runs models and templates that others wrote: it gets no database address, no secret key.

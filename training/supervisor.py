@@ -29,7 +29,7 @@ from django.db.models.functions import Coalesce, Now
 from config.logs import run_id as run_id_of_logs
 from config.push import notify
 from training import process
-from training.engine.rundir import RunDir
+from training.engine.rundir import FAILED, STOPPED, SUCCEEDED, RunDir
 from training.following import EventReader, StatusReader, last_line
 from training.models import TrainingRun
 from training.recording import LostClaim, Recorder, artifact_of
@@ -112,7 +112,7 @@ class Supervisor:
         crashes, best_step = self.run.attempts, -1
         while True:
             code = self._one_life_of_the_engine()
-            if code in (process.SUCCEEDED, process.FAILED) or self._stops:
+            if code in (SUCCEEDED, FAILED) or self._stops:
                 return self._end(code)
             # Crashed, or stopped by somebody else. Progress since the last crash forgives the ones before.
             crashes = 1 if self.run.step > best_step >= 0 else crashes + 1
@@ -140,9 +140,9 @@ class Supervisor:
         self.engine = process.adopt(self.rundir)
         if self.engine is None:
             if self.status.read().get("state") == "succeeded":
-                return process.SUCCEEDED  # it ended while nobody looked
+                return SUCCEEDED  # it ended while nobody looked
             if self._stops:
-                return process.STOPPED
+                return STOPPED
             self.events.rewind()  # the engine will cut the file back to its checkpoint
             self.status.forget()
             self.engine = process.start(self.rundir)
@@ -157,7 +157,7 @@ class Supervisor:
 
     def _end(self, code: int) -> None:
         self._surely(self._copy_now)
-        if code == process.SUCCEEDED:
+        if code == SUCCEEDED:
             try:
                 artifact = artifact_of(self.run)
             except (OSError, ValueError, KeyError) as error:
@@ -165,7 +165,7 @@ class Supervisor:
                 self._surely(partial(self.recorder.failed, sentence))
             else:
                 self._surely(partial(self.recorder.succeeded, artifact))
-        elif code == process.FAILED:
+        elif code == FAILED:
             sentence = self.status.read().get("error") or last_line(self.rundir)
             self._surely(partial(self.recorder.failed, sentence))
         elif self.stop_requested:

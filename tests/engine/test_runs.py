@@ -28,9 +28,9 @@ from tests.engine.tiny import (
 )
 from training.engine import __main__ as program
 from training.engine import ppo
-from training.engine.__main__ import FAILED, STOPPED, SUCCEEDED, explain
+from training.engine.__main__ import explain
 from training.engine.config import parse_config
-from training.engine.rundir import RunDir
+from training.engine.rundir import FAILED, STOPPED, SUCCEEDED, RunDir
 from training.engine.session import EngineError, StopRequested
 
 SETTINGS = {

@@ -14,10 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rewardmodel.model import RewardModel
-from training.engine.__main__ import SUCCEEDED
 from training.engine.config import parse_config, to_json
 from training.engine.models import RoleModel
-from training.engine.rundir import RunDir, write_jsonl
+from training.engine.rundir import SUCCEEDED, RunDir, write_jsonl
 from training.engine.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]

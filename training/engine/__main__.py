@@ -2,6 +2,9 @@
 
 Exit codes: 0 succeeded, 3 stopped (resumable), 1 failed with one sentence in `status.json`. Anything else is a
 crash: starting the same command again resumes from the newest complete checkpoint.
+
+A run that asks for several devices is computed by as many processes, which this one starts; each of them, and each
+that torchrun or Ray starts, is this program again, and finds its place in the environment.
 """
 
 from __future__ import annotations
@@ -12,14 +15,17 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
 
 from .config import ConfigError, read_config
-from .rundir import RunDir
+from .launch import launch, leave
+from .rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
 
-SUCCEEDED, FAILED, STOPPED = 0, 1, 3
+ONE_DEVICE = ("reward",)
+"""Kinds of runs that are not split."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,11 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = rundir.verify_manifest()
     except (ConfigError, ValueError, OSError) as error:
         return _fail(rundir, str(error))
+    devices = getattr(config, "devices", 1)
+    if devices > 1 and "RANK" not in os.environ:
+        return launch(rundir.path, devices)
+    if kind in ONE_DEVICE and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        return _fail(rundir, f"A {kind} run computes on one device: start it as a single process.")
     return _run(rundir, kind, config, manifest)
 
 
 def _run(rundir: RunDir, kind: str, config: Any, manifest: dict[str, Any]) -> int:
-    from .session import EngineError, Session, StopRequested  # brings torch: only after the environment is set
+    from .parallel import lost_another  # brings torch: only after the environment is set
+    from .session import EngineError, Session, StopRequested
 
     session = None
     try:
@@ -49,7 +61,8 @@ def _run(rundir: RunDir, kind: str, config: Any, manifest: dict[str, Any]) -> in
         def ask_to_stop(number: int, frame: Any) -> None:
             current.stop = True
 
-        signal.signal(signal.SIGTERM, ask_to_stop)
+        if threading.current_thread() is threading.main_thread():  # Ray has the signals
+            signal.signal(signal.SIGTERM, ask_to_stop)
         importlib.import_module(f".{kind}", __package__).run(session)
     except StopRequested:
         assert session is not None
@@ -57,6 +70,9 @@ def _run(rundir: RunDir, kind: str, config: Any, manifest: dict[str, Any]) -> in
         session.write_status("stopped")
         return STOPPED
     except Exception as error:
+        if lost_another(error):
+            print(f"Another process of the run is gone: {error}", file=sys.stderr, flush=True)
+            return LOST
         sentence = str(error) if isinstance(error, EngineError) else explain(error, config)
         return _fail(rundir, sentence, session)
     session.events.close()
@@ -98,4 +114,4 @@ def _fail(rundir: RunDir, sentence: str, session: Any = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

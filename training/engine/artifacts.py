@@ -32,7 +32,10 @@ def write(
     """Make the artifact of a finished run. `fill` writes the weights or rows into the folder it is given.
 
     kind: policy | reward | completions; format: adapter | model. `base_bytes` is the size of an adapter's base.
+    Of several processes, one writes.
     """
+    if not session.world.leads:
+        return
     folder = session.rundir.path / "artifact.tmp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -65,16 +65,16 @@ def load_newest(rundir: RunDir) -> tuple[Checkpoint | None, list[str]]:
 
 
 def capture_rng() -> dict[str, Any]:
-    """States of all random number generators a run may draw from without naming one."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    """States of all random number generators that this process may draw from without naming one."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def restore_rng(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _folders(rundir: RunDir) -> list[Path]:

@@ -61,6 +61,22 @@ class CommonConfig:
 
 
 @dataclass(frozen=True)
+class ParallelConfig:
+    """Settings of runs that several processes can compute together."""
+
+    devices: int = setting(
+        1,
+        "Processes that share the work, each on a GPU of its own where there are any. The batch stays the same, and so "
+        "do the results, up to rounding.",
+        low=1,
+        high=1024,
+    )
+    shard_base: bool = setting(
+        False, "Several devices: each holds a part of the base's layers, for a base that does not fit on one. Slower."
+    )
+
+
+@dataclass(frozen=True)
 class LoraConfig:
     """Settings of the trained adapter. Rank 0 trains the whole model (of a PPO run the policy, a copy of the base).
 
@@ -110,7 +126,7 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
-class SftConfig(CommonConfig, LoraConfig):
+class SftConfig(CommonConfig, ParallelConfig, LoraConfig):
     """Supervised fine-tuning on `data/sft.jsonl`: loss on assistant tokens only."""
 
     epochs: float = setting(1.0, "Passes over the data.", low=0, basic=True)
@@ -228,7 +244,7 @@ class RewardSettings:
 
 
 @dataclass(frozen=True)
-class PpoConfig(CommonConfig, LoraConfig, SamplingSettings, RewardSettings):
+class PpoConfig(CommonConfig, ParallelConfig, LoraConfig, SamplingSettings, RewardSettings):
     """PPO on `data/prompts.jsonl` against the reward model in `reward_path`.
 
     ALGORITHMS: the KL penalty inside the reward is k1; the score sits on the last valid token.
@@ -316,7 +332,7 @@ class PpoConfig(CommonConfig, LoraConfig, SamplingSettings, RewardSettings):
 
 
 @dataclass(frozen=True)
-class SamplingConfig(CommonConfig, SamplingSettings, RewardSettings):
+class SamplingConfig(CommonConfig, ParallelConfig, SamplingSettings, RewardSettings):
     """Draw `completions` answers per prompt of `data/prompts.jsonl` into `artifact/completions.jsonl`."""
 
     completions: int = setting(4, "Completions per prompt and policy.", low=1, high=64, basic=True)

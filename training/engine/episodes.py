@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rewardmodel.packing import cheapest_rows, visible
 
+from .parallel import ALONE, World
 from .rollout import Completion
 
 
@@ -64,7 +65,7 @@ class Episodes:
     """Prompts and answers, end tokens included. `mask` (episodes, answer time) is True on answer tokens.
 
     `share` is the hidden size of a model that can read several answers to a prompt in one row (None: each alone), and
-    `dtype` its precision.
+    `dtype` its precision. Of the processes of `world`, each gets other micro-batches.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Episodes:
         *,
         share: int | None = None,
         dtype: torch.dtype = torch.float32,
+        world: World = ALONE,
     ) -> None:
-        self.prompts, self.completions = prompts, completions
+        self.prompts, self.completions, self.world = prompts, completions, world
         self._share, self._dtype = share, dtype
         replies = [completion.ids for completion in completions]
         self.finished = torch.tensor([completion.finished for completion in completions], device=device)
@@ -100,12 +102,16 @@ class Episodes:
         return int(self.reply_lengths.sum())
 
     def micro_batches(self, size: int, rows: Tensor | None = None) -> Iterator[MicroBatch]:
-        """The given rows (all of them without) in groups of similar length, at most `size` at a time."""
+        """The given rows (all of them without) in groups of similar length, at most `size` at a time.
+
+        Of several processes, each gets a share of them; what they find is to be added up.
+        """
         chosen = torch.arange(len(self)) if rows is None else rows
-        parts = self._parts(chosen.tolist(), size)
+        parts = self.world.deal(self._parts(chosen.tolist(), size), self._width)
         lengths = [self._width(part) for part in parts]
-        for group in similar_lengths(lengths, size, [len(part) for part in parts]):
-            yield self._micro_batch([parts[i] for i in group])
+        groups = similar_lengths(lengths, size, [len(part) for part in parts])
+        mine = (self._micro_batch([parts[i] for i in group]) for group in groups)
+        return self.world.in_step(mine, self._nothing)
 
     def table(self, micro: MicroBatch, values: Tensor, table: Tensor | None = None) -> Tensor:
         """Put a micro-batch's per-token values (tokens,) into an (episodes, answer time) table."""
@@ -170,6 +176,12 @@ class Episodes:
         layout = {"position_ids": positions.to(self.ids.device), "attention_mask": mask.to(self.ids.device)}
         rows = torch.tensor([episode for part in parts for episode in part])
         return self._on_device(ids, rows, torch.tensor(states), torch.tensor(targets), torch.tensor(ends), layout)
+
+    def _nothing(self) -> MicroBatch:
+        """A row to read, and no token of it that counts."""
+        micro = self._alone(torch.tensor([0]))
+        counted = ("rows", "states", "targets", "ends", "where")
+        return micro._replace(**{name: getattr(micro, name)[:0] for name in counted})
 
     def _on_device(
         self, ids: Tensor, rows: Tensor, states: Tensor, targets: Tensor, ends: Tensor, layout: dict[str, Any]

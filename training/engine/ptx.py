@@ -5,6 +5,7 @@ from __future__ import annotations
 from .config import PpoConfig
 from .data import indices_of_step, read_rows
 from .models import RoleModel
+from .parallel import ALONE, World
 from .session import EngineError, Session
 from .sft import Example, encode_example, loss_gradient
 
@@ -12,8 +13,8 @@ from .sft import Example, encode_example, loss_gradient
 class DemonstrationMix:
     """Draws `ptx_batch_size` conversations per step. `step` counts them, so that a resumed run goes on."""
 
-    def __init__(self, roles: RoleModel, examples: list[Example], config: PpoConfig) -> None:
-        self.roles, self.examples, self.config = roles, examples, config
+    def __init__(self, roles: RoleModel, examples: list[Example], config: PpoConfig, world: World = ALONE) -> None:
+        self.roles, self.examples, self.config, self.world = roles, examples, config, world
         self.step = 0
         self.loss = 0.0
 
@@ -22,7 +23,7 @@ class DemonstrationMix:
         c, self.step = self.config, self.step + 1
         size = min(c.ptx_batch_size, len(self.examples))
         batch = [self.examples[i] for i in indices_of_step(len(self.examples), size, self.step, c.seed)]
-        self.loss = loss_gradient(self.roles, batch, c.micro_batch_size, weight=c.ptx_coef)
+        self.loss = loss_gradient(self.roles, batch, c.micro_batch_size, weight=c.ptx_coef, world=self.world)
 
 
 def load_demonstrations(session: Session, roles: RoleModel, config: PpoConfig) -> DemonstrationMix:
@@ -33,4 +34,4 @@ def load_demonstrations(session: Session, roles: RoleModel, config: PpoConfig) -
     usable = [example for example in examples if example.states]
     if not usable:
         raise EngineError("No conversation in data/sft.jsonl has an answer to learn from: set ptx_coef to 0.")
-    return DemonstrationMix(roles, usable, config)
+    return DemonstrationMix(roles, usable, config, session.world)

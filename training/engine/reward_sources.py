@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -39,16 +40,20 @@ class RewardSource(Protocol):
 
 
 class Transcript:
-    """Episodes as messages, for whoever reads text. `messages` are those of each prompt, by its ids."""
+    """Episodes as messages, for whoever reads text: of several processes, each gets its share of them.
+
+    `messages` are those of each prompt, by its ids.
+    """
 
     def __init__(self, roles: RoleModel) -> None:
         self.roles = roles
         self.messages: dict[tuple[int, ...], list[Message]] = {}
 
     def __call__(self, episodes: Episodes) -> list[list[Message]]:
+        mine = episodes.world.share(len(episodes))
         return [
             [*self.messages[tuple(prompt)], {"role": "assistant", "content": decode(self.roles, completion)}]
-            for prompt, completion in zip(episodes.prompts, episodes.completions, strict=True)
+            for prompt, completion in zip(episodes.prompts[mine], episodes.completions[mine], strict=True)
         ]
 
 
@@ -65,11 +70,12 @@ class ModelReward:
 
     @torch.no_grad()
     def score(self, episodes: Episodes, micro_batch_size: int) -> Tensor:
+        conversations = self.transcript(episodes)
         try:
-            scores = self.model.score(self.transcript(episodes))
+            scores = self.model.score(conversations) if conversations else []
         except EncodingError as error:
             raise EngineError(f"The reward model cannot read an answer: {error}") from error
-        return torch.tensor(scores, device=episodes.mask.device)
+        return torch.tensor(episodes.world.gather(list(scores)), device=episodes.mask.device)
 
 
 class FunctionReward:
@@ -81,12 +87,12 @@ class FunctionReward:
     def score(self, episodes: Episodes, micro_batch_size: int) -> Tensor:
         conversations = self.transcript(episodes)
         try:
-            scores = torch.tensor([float(score) for score in self.function(conversations)])
+            scores = [float(score) for score in self.function(conversations)] if conversations else []
         except Exception as error:
             raise EngineError(f"The reward function {self.name} failed: {type(error).__name__}: {error}") from error
-        if len(scores) != len(episodes) or not scores.isfinite().all():
+        if len(scores) != len(conversations) or not all(map(math.isfinite, scores)):
             raise EngineError(f"The reward function {self.name} must give a finite number for each conversation.")
-        return scores.to(episodes.mask.device)
+        return torch.tensor(episodes.world.gather(scores), device=episodes.mask.device)
 
 
 class SumReward:
@@ -132,6 +138,7 @@ class AdapterReward:
                 scores[number, micro.rows] = head(states)
                 if self.doubtful:
                     doubts[micro.rows] = self.doubtful.score(states).uncertainty
+        scores, doubts = episodes.world.sum(scores), episodes.world.sum(doubts)
         return self.combination(UncertainScores(scores[0], doubts) if self.doubtful else agree_on(scores))
 
     def linear_head(self) -> nn.Linear:

@@ -18,6 +18,9 @@ EVALUATION = "evaluation.json"
 """In the artifact of a reward model: `rewardmodel.report.held_out_report`."""
 CANDIDATES = "candidates.jsonl"  # items to judge in `data/`, what was found about them in `artifact/`
 EVENT_TYPES = ("metrics", "sample", "stage", "warning")
+SUCCEEDED, FAILED, STOPPED, LOST = 0, 1, 3, 4
+"""Exit codes of the engine: done; failed with a sentence in `status.json`; stopped, resumable; of several processes,
+one that lost another. Whatever is not among the first three is a crash."""
 
 
 def write_atomic(path: Path, text: str) -> None:

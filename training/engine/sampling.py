@@ -15,9 +15,10 @@ from .config import SamplingConfig
 from .data import generator_for, read_rows
 from .episodes import Episodes
 from .models import RoleModel, adapter_folder, load_base
+from .parallel import World
 from .reward_sources import RewardSource, Transcript, combined, load_rewards
 from .rollout import Completion, RolloutEngine, Sampling
-from .rollout.fast import choose_engine
+from .rollout.split import choose_engine
 from .rundir import write_jsonl
 from .session import Session
 from .tokens import decode, encode_prompts, end_ids
@@ -36,7 +37,8 @@ def run(session: Session) -> None:
     transcript.messages = {tuple(ids): row["messages"] for ids, row in zip(prompts, rows, strict=True)}
     reward = combined(load_rewards(roles, transcript, config)) if config.best_of > 1 else None
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
-    sampler = Sampler(config, roles, choose_engine(roles), sampling, reward)
+    engine = choose_engine(roles, session.world, config.best_of)
+    sampler = Sampler(config, roles, engine, sampling, reward, session.world)
     # Prompts of similar length together: less padding. The rows are put back in order at the end.
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
     size = max(1, config.batch_size // (config.completions * config.best_of))
@@ -78,6 +80,7 @@ class Sampler:
     engine: RolloutEngine
     sampling: Sampling
     reward: RewardSource | None
+    world: World
 
     def draw(self, source: str, prompts: list[list[int]], step: int) -> list[dict[str, Any]]:
         """One answer per prompt of a role, as the artifact's rows hold them."""
@@ -89,7 +92,8 @@ class Sampler:
         each = self.config.best_of
         repeated = [prompt for prompt in prompts for _ in range(each)]
         answers = self.engine.generate(repeated, self.sampling, generator)
-        scores = self.reward.score(Episodes(repeated, answers, self.roles.device), self.config.batch_size).tolist()
+        episodes = Episodes(repeated, answers, self.roles.device, world=self.world)
+        scores = self.reward.score(episodes, self.config.batch_size).tolist()
         best = []
         for first in range(0, len(answers), each):
             # The reward model was not asked about answers that break off.

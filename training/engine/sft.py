@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,9 @@ from .data import indices_of_step, read_rows, split_by_prompt
 from .logprobs import token_logprobs
 from .models import WHOLE_FROM_ADAPTER, RoleModel, load_base, load_start
 from .optim import adamw, set_learning_rate, warmup_cosine
+from .parallel import ALONE, World
 from .session import EngineError, Session
+from .timing import PhaseClock
 from .tokens import encode_training_text
 
 ROLE = "policy"
@@ -57,20 +60,23 @@ def run(session: Session) -> None:
         metrics = saved["metrics"]
         _load_weights(roles, saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
+    clock = PhaseClock(session.device)
     for step in range(done + 1, total + 1):
         rate = config.learning_rate * warmup_cosine(step, total, config.warmup)
         set_learning_rate(optimizer, rate)
         batch = [usable[i] for i in indices_of_step(len(usable), size, step, config.seed)]
         with roles.truncated(ROLE, config.seed, step):
-            loss = train_step(roles, batch, optimizer, config)
+            loss = train_step(roles, batch, optimizer, config, session.world)
         metrics |= {"loss/train": loss, "learning_rate": rate}
         if held_out_examples and (step == total or step % max(1, total // EVALUATIONS) == 0):
-            metrics["eval/loss"] = mean_loss(roles, held_out_examples, config.micro_batch_size)
-        session.metrics(step, metrics)
+            metrics["eval/loss"] = mean_loss(roles, held_out_examples, config.micro_batch_size, session.world)
+        session.metrics(step, metrics | clock.lap(sum(len(example.ids) for example in batch)))
         session.end_step(step, state)
     for rank in roles.usable_ranks(ROLE) if held_out_examples else []:
         with roles.cut(ROLE, rank):
-            metrics[f"eval/loss_rank_{rank}"] = mean_loss(roles, held_out_examples, config.micro_batch_size)
+            metrics[f"eval/loss_rank_{rank}"] = mean_loss(
+                roles, held_out_examples, config.micro_batch_size, session.world
+            )
     format = "adapter" if config.lora_rank else "model"
     artifacts.write(session, "policy", format, metrics, lambda folder: _save(roles, folder), roles.base_bytes())
 
@@ -81,49 +87,66 @@ def encode_example(roles: RoleModel, messages: Any, max_length: int) -> Example:
     return Example(ids, [i - 1 for i, spoken in enumerate(mask) if spoken and i > 0])
 
 
-def train_step(roles: RoleModel, batch: list[Example], optimizer: torch.optim.Optimizer, config: SftConfig) -> float:
+def train_step(
+    roles: RoleModel,
+    batch: list[Example],
+    optimizer: torch.optim.Optimizer,
+    config: SftConfig,
+    world: World = ALONE,
+) -> float:
     """One optimizer step on the mean loss per assistant token of the whole batch; returns that mean."""
     roles.use(ROLE)
     roles.train_dropout(True)
-    total = loss_gradient(roles, batch, config.micro_batch_size)
+    total = loss_gradient(roles, batch, config.micro_batch_size, world=world)
     roles.train_dropout(False)
+    world.sum_gradients(_trained(roles))
     torch.nn.utils.clip_grad_norm_(_trained(roles), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     return total
 
 
-def loss_gradient(roles: RoleModel, batch: list[Example], micro_batch_size: int, weight: float = 1.0) -> float:
-    """Add the gradient of `weight` times the mean loss per assistant token, for the role in use; returns that mean."""
+def loss_gradient(
+    roles: RoleModel, batch: list[Example], micro_batch_size: int, weight: float = 1.0, world: World = ALONE
+) -> float:
+    """Add the gradient of `weight` times the mean loss per assistant token, for the role in use; returns that mean.
+
+    Of several processes each adds its part of that gradient, and all return the same mean.
+    """
     tokens = sum(len(example.states) for example in batch)
-    total = 0.0
-    for ids, states in micro_batches(batch, micro_batch_size, roles.device):
+    total = torch.zeros((), dtype=torch.float64)
+    for ids, states in micro_batches(batch, micro_batch_size, roles.device, world):
         loss = -token_logprobs(roles, ids, states).logprobs.sum() / tokens
         (weight * loss).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-    return total
+    return float(world.sum(total))
 
 
 @torch.no_grad()
-def mean_loss(roles: RoleModel, examples: list[Example], micro_batch_size: int) -> float:
+def mean_loss(roles: RoleModel, examples: list[Example], micro_batch_size: int, world: World = ALONE) -> float:
     """Mean loss per assistant token."""
     roles.use(ROLE)
     tokens = sum(len(example.states) for example in examples)
-    batches = micro_batches(examples, micro_batch_size, roles.device)
-    return -sum(float(token_logprobs(roles, ids, states).logprobs.sum()) for ids, states in batches) / tokens
+    total = torch.zeros((), dtype=torch.float64)
+    for ids, states in micro_batches(examples, micro_batch_size, roles.device, world):
+        total -= float(token_logprobs(roles, ids, states).logprobs.sum())
+    return float(world.sum(total)) / tokens
 
 
-def micro_batches(batch: list[Example], size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Right-padded ids (rows, time) and flat positions, rows of similar length together."""
-    ordered = sorted(batch, key=lambda example: len(example.ids))
-    parts = []
-    for start in range(0, len(ordered), size):
-        rows = ordered[start : start + size]
-        width = len(rows[-1].ids)
-        ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)
-        states = torch.tensor([r * width + i for r, row in enumerate(rows) for i in row.states], device=device)
-        parts.append((ids, states))
-    return parts
+def micro_batches(
+    batch: list[Example], size: int, device: torch.device, world: World = ALONE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Right-padded ids (rows, time) and flat positions, rows of similar length together: of this process's share."""
+    ordered = sorted(world.deal(batch, lambda example: len(example.ids)), key=lambda example: len(example.ids))
+    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return world.in_step((_padded(rows, device) for rows in groups), lambda: _padded([Example([0], [])], device))
+
+
+def _padded(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor]:
+    width = len(rows[-1].ids)
+    ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)
+    states = [r * width + i for r, row in enumerate(rows) for i in row.states]
+    return ids, torch.tensor(states, dtype=torch.long, device=device)
 
 
 def _load(session: Session, config: SftConfig) -> RoleModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,10 +17,14 @@ CHUNK = 64  # tokens
 
 
 class ReferenceEngine:
-    """Batched decoding with left padding. Rows that ended leave the batch once they are half of it."""
+    """Batched decoding with left padding. Rows that ended leave the batch once they are half of it.
 
-    def __init__(self, roles: RoleModel) -> None:
-        self.roles = roles
+    `any_open` says whether to go on when own rows are open or not: where processes share the model's weights, each
+    has to read along until all are done.
+    """
+
+    def __init__(self, roles: RoleModel, any_open: Callable[[bool], bool] = bool) -> None:
+        self.roles, self._any_open = roles, any_open
 
     @torch.no_grad()
     def generate(
@@ -42,9 +46,9 @@ class ReferenceEngine:
             tokens[rows, step], logprobs[rows, step] = ids, picked
             running = running & ~torch.isin(ids, ends)
             alive = int(running.sum())
-            if alive == 0:
+            if not self._any_open(alive > 0):
                 break
-            if alive <= len(rows) // 2:
+            if 0 < alive <= len(rows) // 2:
                 keep = running.nonzero()[:, 0]
                 cache.batch_select_indices(keep)
                 ids, mask, rows, running = ids[keep], mask[keep], rows[keep], running[keep]
