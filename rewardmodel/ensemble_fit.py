@@ -92,7 +92,7 @@ class EnsembleFit:
         """The members' optimizer steps, one member after the other, numbered through."""
         for fit in self.fits:
             for progress in fit.run():
-                yield Progress(self.step, progress.metrics)
+                yield Progress(self.step, progress.metrics, progress.tokens)
 
     def finish(self) -> dict[str, float]:
         """Put every member's best weights back, normalise, and return the metrics of the ensemble on `held_out`."""

@@ -41,6 +41,8 @@ class Progress:
 
     step: int
     metrics: dict[str, float]
+    tokens: int
+    """Of the batch's conversations, what they share counted for each."""
 
 
 class Fit:
@@ -145,7 +147,7 @@ class Fit:
         metrics = {"loss/train": loss, "learning_rate": rates}
         if self.step % self.evaluate_every == 0 or self.step == self.total_steps:
             metrics |= self._evaluate()
-        return Progress(self.step, metrics)
+        return Progress(self.step, metrics, sum(len(ids) for e in batch for ids in e.sequences))
 
     def _backward(self, batch: Sequence[Encoded]) -> float:
         """Gradients of the batch's loss, gathered over micro-batches; returns the loss without the centering term.

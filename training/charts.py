@@ -66,7 +66,7 @@ COEFFICIENT = Chart(
     ("objective/kl_coef",),
     when=lambda settings: settings.get("kl_controller") == "adaptive",
 )
-SPEED = Chart("speed", "Tokens per second", "Generated and learned from.", ("perf/tokens_per_second",))
+SPEED = Chart("speed", "Tokens per second", "Read in a step, or generated and learned from.", ("perf/tokens_per_second",))
 REPEATS = Chart(
     "distinct", "Variety", "Share of an answer's pairs of tokens that are different.", ("objective/distinct",)
 )
@@ -99,8 +99,8 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         *(SCORE, KL, REWARD, LENGTH, ENTROPY, POLICY_LOSS, VALUE_LOSS, ENDED, REPEATS, CLIPPED, MOVED, COEFFICIENT),
         *(PTX, SPEED, PHASES, MEMORY),
     ),
-    "reward": (LOSS, ACCURACY, RATE),
-    "sft": (LOSS, RATE),
+    "reward": (LOSS, ACCURACY, RATE, SPEED, MEMORY),
+    "sft": (LOSS, RATE, SPEED, MEMORY),
     "sampling": (ENDED,),
 }
 

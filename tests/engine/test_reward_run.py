@@ -19,6 +19,7 @@ import transformers
 
 from rewardmodel.ensemble import Ensemble
 from rewardmodel.model import RewardModel
+from tests.engine.tiny import without_clock
 from tests.rewardmodel.conftest import save_bert, save_llama
 from tests.rewardmodel.worlds import planted_rows, planted_talks
 from training.engine.__main__ import main
@@ -54,10 +55,6 @@ def make_run(path: Path, rows: list[dict[str, Any]], **settings: Any) -> RunDir:
 
 def events_of(run: RunDir) -> list[dict[str, Any]]:
     return read_events(run.events, 0)[0]
-
-
-def without_times(run: RunDir) -> list[dict[str, Any]]:
-    return [{k: v for k, v in event.items() if k != "time"} for event in events_of(run)]
 
 
 def artifact_of(run: RunDir) -> dict[str, bytes]:
@@ -195,7 +192,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, base: str, opti
     torch.manual_seed(123)  # what happened in the process before must not matter
     assert main([str(stopped.path)]) == 0
     assert artifact_of(stopped) == artifact_of(undisturbed)
-    assert without_times(stopped) == without_times(undisturbed)
+    assert without_clock(events_of(stopped)) == without_clock(events_of(undisturbed))
 
 
 @pytest.mark.timeout(600)
@@ -217,7 +214,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, base: str, optio
     assert main([str(killed.path)]) == 0
     assert main([str(undisturbed.path)]) == 0
     assert artifact_of(killed) == artifact_of(undisturbed)
-    assert without_times(killed) == without_times(undisturbed)
+    assert without_clock(events_of(killed)) == without_clock(events_of(undisturbed))
 
 
 @pytest.mark.parametrize(

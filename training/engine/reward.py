@@ -27,6 +27,7 @@ from .lora import use_fast_forward
 from .memory import checkpoint_activations
 from .rundir import EVALUATION
 from .session import EngineError, Session
+from .timing import PhaseClock
 
 
 def run(session: Session) -> None:
@@ -47,8 +48,9 @@ def _run(session: Session, config: RewardConfig) -> None:
     _, saved = session.resume()
     if saved:
         fit.load_state_dict(saved)
+    clock = PhaseClock(session.device)
     for progress in fit.run():
-        session.metrics(progress.step, progress.metrics)
+        session.metrics(progress.step, progress.metrics | clock.lap(progress.tokens))
         session.end_step(progress.step, fit.state_dict)
     early = "Held-out loss stopped falling. " if fit.step < planned else ""
     session.stage("finish", f"{early}Normalising the scores.", total_steps=fit.step)

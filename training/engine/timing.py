@@ -17,6 +17,7 @@ class PhaseClock:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.seconds: dict[str, float] = {}
+        self._last = self._now()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -25,10 +26,16 @@ class PhaseClock:
         self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
 
     def metrics(self, tokens: int) -> dict[str, float]:
-        """`perf/seconds_<phase>`, sampled tokens per second of the whole step, and peak memory."""
+        """`perf/seconds_<phase>`, tokens per second of the whole step, and peak memory."""
         seconds = {f"perf/seconds_{name}": value for name, value in self.seconds.items()}
         rate = tokens / max(sum(self.seconds.values()), 1e-9)
         return seconds | {"perf/tokens_per_second": rate, "perf/memory_mb": peak_megabytes(self._device)}
+
+    def lap(self, tokens: int) -> dict[str, float]:
+        """The same for a step that just learned: `perf/seconds_train` since the clock was made or last asked."""
+        now = self._now()
+        self.seconds, self._last = {"train": now - self._last}, now
+        return self.metrics(tokens)
 
     def _now(self) -> float:
         if self._device.type == "cuda":
