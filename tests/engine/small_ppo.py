@@ -13,8 +13,8 @@ from training.engine import ppo
 from training.engine.config import PpoConfig
 from training.engine.data import generator_for
 from training.engine.episodes import Episodes
-from training.engine.ppo import Experience, Trainer
 from training.engine.tokens import encode_prompts
+from training.engine.trainer import Experience, Trainer
 
 SMALL = {
     "lora_rank": 4,

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from training.engine import ppo
+from training.engine import trainer
 from training.engine.advantages import kl_k3
 from training.engine.config import PpoConfig
 from training.engine.data import generator_for
 from training.engine.episodes import Episodes
 from training.engine.models import RoleModel
-from training.engine.ppo import Trainer
 from training.engine.reward_sources import Transcript
 from training.engine.rollout import Completion, Sampling
 from training.engine.rollout.reference import draw
+from training.engine.trainer import Trainer
 
 VOCABULARY, LENGTH, BETA = 6, 6, 0.5
 PROMPT = [0]
@@ -191,7 +191,7 @@ def test_training_comes_within_5_percent_of_the_optimum_and_never_above(changes:
 @pytest.mark.parametrize("estimator", [lambda new, old: (new - old).square() / 2, kl_k3], ids=["k2", "k3"])
 def test_other_estimators_inside_the_reward_miss_it(estimator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other libraries offer these; the penalty they put on a token that became rare pushes it further away."""
-    monkeypatch.setattr(ppo, "kl_k1", estimator)
+    monkeypatch.setattr(trainer, "kl_k1", estimator)
     world = World()
     world.train()
     assert world.objective() < 0.8 * world.optimum

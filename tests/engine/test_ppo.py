@@ -25,10 +25,10 @@ from tests.engine.tiny import (
 from training.engine import ppo
 from training.engine.config import parse_config
 from training.engine.episodes import Episodes
-from training.engine.ppo import Trainer
 from training.engine.rollout import Completion
 from training.engine.session import EngineError
 from training.engine.tokens import encode_prompts
+from training.engine.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from rewardmodel.model import RewardModel
 from tests.engine.small_ppo import prompts_for, rollout, save_places, settings_in, train, trainer_in
 from tests.engine.tiny import events_of, make_run, open_session, prompt_rows, save_base, save_reward
 from training.engine import ppo
-from training.engine.ppo import Trainer
 from training.engine.reward_sources import FUNCTIONS, AdapterReward, ModelReward, SumReward
 from training.engine.session import EngineError
+from training.engine.trainer import Trainer
 
 FILE = """
 from math import sqrt

@@ -32,6 +32,7 @@ from training.engine.__main__ import explain
 from training.engine.config import parse_config
 from training.engine.rundir import FAILED, STOPPED, SUCCEEDED, RunDir
 from training.engine.session import EngineError, StopRequested
+from training.engine.trainer import Trainer
 
 SETTINGS = {
     "lora_rank": 4,
@@ -187,12 +188,12 @@ def test_ppo_without_a_reward_model_is_said(places: Path, tmp_path: Path) -> Non
 def test_a_loss_that_became_nan_is_said_and_the_checkpoints_stay(
     places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = ppo.Trainer.learn
+    learn = Trainer.learn
 
     def break_at_5(self: Any, episodes: Any, experience: Any, iteration: int) -> dict[str, float]:
         return learn(self, episodes, experience, iteration) | ({"loss/policy": float("nan")} if iteration == 5 else {})
 
-    monkeypatch.setattr(ppo.Trainer, "learn", break_at_5)
+    monkeypatch.setattr(Trainer, "learn", break_at_5)
     rundir = ppo_run(places, tmp_path / "run")
     assert fail(rundir) == "loss/policy became NaN or infinite at step 5; lower the learning rate."
     assert [path.name for path in rundir.checkpoints.iterdir()] == ["step_000003"]
