@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from tests.engine.tiny import (
     start_engine,
 )
 from training.engine.__main__ import main
+from training.engine.config import ConfigError, parse_config
 from training.engine.launch import verdict
 from training.engine.parallel import ALONE, World
 from training.engine.rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
@@ -53,6 +55,12 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a value head": ("ppo", PPO | {"value": "head", "whiten_rewards": True}),
     "groups of answers": ("ppo", PPO | GROUPS),
     "demonstrations": ("sft", {"lora_rank": 4, "batch_size": 3, "micro_batch_size": 2, "epochs": 2.0}),
+    "a sharded base": ("ppo", PPO | {"shard_base": True, "gradient_checkpointing": True}),
+    "a sharded base, groups of answers": ("ppo", PPO | GROUPS | {"shard_base": True, "iterations": 2}),
+    "demonstrations, a sharded base": (
+        "sft",
+        {"lora_rank": 4, "batch_size": 3, "micro_batch_size": 1, "epochs": 1.0, "shard_base": True},
+    ),
     "answers": ("sampling", {"completions": 2, "best_of": 2, "max_new_tokens": 6, "batch_size": 12}),
 }
 CHATS = [
@@ -102,6 +110,7 @@ def numbers_of(rundir: RunDir) -> list[tuple[int, dict[str, float]]]:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_train_like_one(pairs: dict[str, tuple[RunDir, RunDir]], name: str) -> None:
+    """With a sharded base as well; its processes sample with the plain engine."""
     one, two = pairs[name]
     assert len(numbers_of(one)) > 1
     for (step, expected), (same_step, found) in zip(numbers_of(one), numbers_of(two), strict=True):
@@ -124,6 +133,23 @@ def test_what_two_processes_compute_can_be_told_from_nothing(
     loss = "loss/value" if name == "a value adapter" else "loss/train"
     losses = [values[loss] for _, values in numbers if loss in values]
     assert max(losses) - min(losses) > 1e-3
+
+
+def test_a_sharded_base_is_held_by_halves_and_computes_the_same(tmp_path: Path) -> None:
+    assert torchrun("tests.engine.sharded_base", str(tmp_path)) == 0
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for facts in found:
+        assert facts["held"] <= 0.55 * facts["whole"]
+        assert facts["gap"] < 1e-5
+        assert facts["learned"] > 0
+    assert sum(facts["held"] for facts in found) >= found[0]["whole"]
+
+
+@pytest.mark.parametrize("settings", [{"lora_rank": 0}, {"lora_variant": "dora"}, {"lora_variant": "qlora"}])
+def test_what_needs_whole_weights_is_refused_for_a_sharded_base(settings: dict[str, Any]) -> None:
+    assert parse_config("ppo", settings) and parse_config("ppo", {"shard_base": True})
+    with pytest.raises(ConfigError, match="shard_base divides a frozen base"):
+        parse_config("ppo", settings | {"shard_base": True})
 
 
 def test_two_processes_write_one_history(pairs: dict[str, tuple[RunDir, RunDir]]) -> None:

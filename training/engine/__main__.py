@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from .config import ConfigError, read_config
+from .config import LOCAL, RAY, ConfigError, read_config
 from .launch import launch, leave
 from .rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
 
@@ -41,12 +41,23 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = rundir.verify_manifest()
     except (ConfigError, ValueError, OSError) as error:
         return _fail(rundir, str(error))
-    devices = getattr(config, "devices", 1)
-    if devices > 1 and "RANK" not in os.environ:
-        return launch(rundir.path, devices)
+    if "RANK" not in os.environ:  # this process is the first
+        devices = getattr(config, "devices", 1)
+        if getattr(config, "executor", LOCAL) == RAY:
+            return _submit(rundir, devices, config.device)
+        if devices > 1:
+            return launch(rundir.path, devices)
     if kind in ONE_DEVICE and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         return _fail(rundir, f"A {kind} run computes on one device: start it as a single process.")
     return _run(rundir, kind, config, manifest)
+
+
+def _submit(rundir: RunDir, devices: int, device: str) -> int:
+    try:
+        from .cluster import submit
+    except ImportError as error:
+        return _fail(rundir, f"The run asks for Ray, which is not installed here ({error}): set executor to {LOCAL}.")
+    return submit(rundir, devices, device)
 
 
 def _run(rundir: RunDir, kind: str, config: Any, manifest: dict[str, Any]) -> int:

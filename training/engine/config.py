@@ -16,8 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardmodel.config import ADALORA, ALL_LINEAR, GAUSSIAN, KAIMING, LORA, LOSSES, VARIANTS, AdapterConfig, FitConfig
+from rewardmodel.config import (
+    ADALORA,
+    ALL_LINEAR,
+    DORA,
+    GAUSSIAN,
+    KAIMING,
+    LORA,
+    LOSSES,
+    QLORA,
+    VARIANTS,
+    AdapterConfig,
+    FitConfig,
+)
 
+LOCAL, RAY = "local", "ray"
 CONVERSATIONS, TURNS = "conversations", "turns"
 
 
@@ -74,6 +87,9 @@ class ParallelConfig:
     shard_base: bool = setting(
         False, "Several devices: each holds a part of the base's layers, for a base that does not fit on one. Slower."
     )
+    executor: str = setting(
+        LOCAL, "Where the processes run: on the worker's machine, or on a Ray cluster.", choices=(LOCAL, RAY)
+    )
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,11 @@ class LoraConfig:
             self.lora()
         elif self.lora_variant != LORA:
             raise ConfigError(f"Rank 0 trains the whole model: set lora_rank for {self.lora_variant}.")
+        if getattr(self, "shard_base", False) and (not self.lora_rank or self.lora_variant in (DORA, QLORA)):
+            raise ConfigError(
+                "shard_base divides a frozen base of 16 or 32 bits: set lora_rank above 0, and a lora_variant that is "
+                f"neither {DORA} nor {QLORA}."
+            )
 
     def lora(self) -> AdapterConfig:
         """The settings as the library takes them. Raises ConfigError for those that do not go together."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,3 +36,16 @@ def checkpoint_activations(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+
+
+@contextmanager
+def keeping_cache(model: Any) -> Iterator[None]:
+    """Inside, layers that recompute activations read and write a key-value cache, as sampling needs it."""
+    recomputing = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer) and m.training]
+    for layer in recomputing:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in recomputing:
+            layer.training = True

@@ -21,6 +21,7 @@ import transformers
 from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from rewardmodel.adapters import (
     FOREIGN,
@@ -48,6 +49,7 @@ from .adapter_files import check_rank, match_names, portable, read_adapter_confi
 from .artifacts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_tensors, write_json, write_tensors
 from .lora import use_fast_forward
 from .memory import checkpoint_activations
+from .parallel import shard
 from .session import EngineError, Session
 
 WHOLE_FROM_ADAPTER = "Rank 0 trains the whole base model: leave adapter empty, or set a rank."
@@ -269,6 +271,8 @@ class RoleModel:
 
     def _add(self, role: str, config: PeftConfig, settings: AdapterConfig) -> None:
         kind = str(config.peft_type)
+        if getattr(config, "use_dora", False) and isinstance(self.backbone, FSDPModule):
+            raise EngineError(f"The adapter {role} is DoRA, which reads whole weights: set shard_base off.")
         vars(self._base).pop("peft_config", None)  # peft would take the adapters of one kind for another's
         try:
             if kind in self._tuners:
@@ -287,7 +291,8 @@ class RoleModel:
         if settings.variant == DYLORA:
             layers = adapter_layers(self._base, role).values()
             self._truncations[role] = make_truncatable(layers, role, settings)
-        use_fast_forward(self._base)
+        if not isinstance(self.backbone, FSDPModule):  # it keeps weights, which are to be forgotten there
+            use_fast_forward(self._base)
         self._active = "nothing, so that use() switches"
         self.use(role)
 
@@ -359,6 +364,8 @@ def load_base(session: Session, *, trainable: bool = False) -> RoleModel:
         raise EngineError(str(error)) from error
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EngineError(_missing(name, error)) from error
+    if session.world.sharded:  # before the model moves: no device has to hold all of it
+        shard(model, session.world, session.device)
     roles = RoleModel(model if options else model.to(session.device), tokenizer, name)
     if session.config.gradient_checkpointing:
         checkpoint_activations(model)

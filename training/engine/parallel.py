@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 RENDEZVOUS = "PREFLOOP_RENDEZVOUS"
 """Environment variable: where the processes of our own launcher meet. torchrun and Ray have ways of their own."""
@@ -90,6 +92,21 @@ class World:
 
 
 ALONE = World()
+
+
+def shard(model: Any, world: World, device: torch.device) -> None:
+    """Leave each process its part of every layer's weights (FSDP2); a layer is put together while it computes.
+
+    Embedding and head stay whole, because log-probs read the head in chunks. Adapters that are added later are whole in
+    every process.
+    """
+    backbone = model.get_decoder()
+    layers = list(backbone.layers)
+    inside = {parameter for layer in layers for parameter in layer.parameters()}
+    mesh = init_device_mesh(device.type, (world.size,))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(backbone, mesh=mesh, ignored_params={p for p in backbone.parameters() if p not in inside})
 
 
 def join(device: torch.device, *, sharded: bool = False) -> World:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from training.engine.memory import keeping_cache
 from training.engine.models import RoleModel
 
 from . import Completion, Sampling
@@ -31,6 +32,12 @@ class ReferenceEngine:
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
     ) -> list[Completion]:
         """One answer per prompt. All random numbers are drawn first: a row's draws do not depend on its neighbours."""
+        with keeping_cache(self.roles.model):
+            return self._generate(prompts, sampling, generator)
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+    ) -> list[Completion]:
         device, count = self.roles.device, len(prompts)
         uniforms = torch.rand(count, sampling.max_new_tokens, generator=generator).to(device)
         ends = torch.tensor(sampling.end_ids, device=device)
