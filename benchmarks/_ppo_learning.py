@@ -14,6 +14,7 @@ import json
 import random
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ RATE = 1e-3
 PROMPTS, ANSWERS = 256, 4
 
 
-def compare(trl: Path, values: list[str], threads: int, repeats: int = SEEDS) -> list[dict[str, Any]]:
+def compare(trl: Path, values: Sequence[str], threads: int, repeats: int = SEEDS) -> list[dict[str, Any]]:
     """Curves of TRL and of our value functions, printed and returned."""
     with tempfile.TemporaryDirectory() as folder:
         spec, shift = prepare(Path(folder), threads)

@@ -43,6 +43,7 @@ class Spec:
     threads: int = 0
     value: str = "adapter"
     full: bool = False
+    completions: int = 1  # more: RLOO instead of PPO
 
     def write(self, path: Path, side: str) -> Path:
         path.write_text(json.dumps({"side": side, "spec": asdict(self)}), encoding="utf-8")
@@ -98,13 +99,15 @@ def warm_up(threads: int) -> None:
         torch.ops.mkldnn._linear_pointwise(torch.randn(256, 256), torch.randn(256, 256), None, "none", [], "")
 
 
-def run_apart(side: str, spec: Spec, trl: Path) -> dict[str, Any]:
-    """Train in a process of its own and return what it measured. `trl` is the folder that TRL is installed in."""
+def run_apart(side: str, spec: Spec, trl: Path | None = None) -> dict[str, Any]:
+    """Train in a process of its own and return what it measured, with the TRL in a folder of its own or ours."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1",
         # How our engine is started, too: threads that wait spin shortly, so that a busy neighbour does not matter.
-        "GOMP_SPINCOUNT": "2000", "PYTHONPATH": f"{trl}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "GOMP_SPINCOUNT": "2000",
     }  # fmt: skip
+    if trl:
+        environment["PYTHONPATH"] = f"{trl}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     with tempfile.TemporaryDirectory() as folder:
         path = spec.write(Path(folder) / "spec.json", side)
         command = [sys.executable, "-m", "benchmarks._ppo_sides", str(path)]
@@ -130,7 +133,9 @@ def train_ours(spec: Spec, folder: Path) -> dict[str, Any]:
         "kl_coef": spec.kl_coef, "dtype": spec.dtype, "seed": spec.seed, "threads": spec.threads,
         "value_warmup": 0, "samples": 1, "sample_every": 1 << 20, "checkpoint_every": 1 << 20,
     }  # fmt: skip
-    if spec.value != "adapter":
+    if spec.completions > 1:
+        settings |= {"advantage": "rloo", "completions": spec.completions}
+    else:
         settings["value"] = spec.value
     rundir = RunDir(folder / "run")
     rundir.create()
@@ -230,9 +235,78 @@ def train_trl(spec: Spec, folder: Path) -> dict[str, Any]:
     return watch.result()
 
 
+def train_rloo(spec: Spec, folder: Path) -> dict[str, Any]:
+    """RLOOTrainer of the installed TRL; an iteration is a batch of answers with all its passes."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from trl import RLOOConfig, RLOOTrainer
+
+    from training.engine.rundir import read_jsonl
+
+    watch = Watch(spec.threads)
+    steps = spec.mini_batches * spec.epochs
+    arguments = RLOOConfig(
+        output_dir=str(folder), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[], beta=spec.kl_coef,
+        save_strategy="no", disable_tqdm=True, seed=spec.seed, max_steps=spec.iterations * steps, logging_steps=1,
+        per_device_train_batch_size=spec.batch // spec.mini_batches, steps_per_generation=spec.mini_batches,
+        num_iterations=spec.epochs, num_generations=spec.completions, max_completion_length=spec.new_tokens,
+        temperature=1.0, learning_rate=spec.learning_rate, lr_scheduler_type="linear",
+        model_init_kwargs={"dtype": spec.dtype},
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(spec.base, padding_side="left")
+    trainer = RLOOTrainer(
+        model=spec.base,
+        args=arguments,
+        reward_funcs=AutoModelForSequenceClassification.from_pretrained(spec.classifier, dtype=spec.dtype),
+        train_dataset=Dataset.from_list([{"prompt": row["messages"]} for row in read_jsonl(Path(spec.prompts))]),
+        processing_class=tokenizer,
+        reward_processing_classes=tokenizer,
+        peft_config=LoraConfig(
+            r=spec.rank, lora_alpha=2 * spec.rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+    )
+    seconds = dict.fromkeys(PHASES, 0.0)
+    counts: dict[str, float] = {}
+
+    def clock(name: str, phase: str, also: str | None = None) -> None:
+        original = getattr(trainer, name)
+
+        def clocked(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = original(*args, **kwargs)
+            seconds[phase] += time.perf_counter() - start
+            if also:  # the inner part belongs to another phase
+                seconds[phase] -= seconds[also]
+            return result
+
+        setattr(trainer, name, clocked)
+
+    clock("_generate", "generate")
+    clock("_generate_and_score_completions", "score", also="generate")
+
+    class Callback(TrainerCallback):
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            counts["tokens"] = logs.get("completions/mean_length", 0.0) * spec.batch or counts["tokens"]
+            counts["mean_score"] = logs.get("reward", 0.0)
+
+        def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+            if state.global_step % steps == 0:
+                now = time.perf_counter()
+                seconds["train"] = now - times["began"] - seconds["generate"] - seconds["score"]
+                watch.iteration(seconds | {"tokens": 0.0, "mean_score": 0.0} | counts)
+                seconds.update(dict.fromkeys(PHASES, 0.0))
+                times["began"] = now
+
+    times = {"began": time.perf_counter()}
+    trainer.add_callback(Callback())
+    trainer.train()
+    return watch.result()
+
+
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    train = {"ours": train_ours, "trl": train_trl}[job["side"]]
+    train = {"ours": train_ours, "trl": train_trl, "rloo": train_rloo}[job["side"]]
     with tempfile.TemporaryDirectory() as folder:
         result = train(Spec(**job["spec"]), Path(folder))
     print(json.dumps(result))

@@ -30,7 +30,7 @@ from training.engine.rundir import read_jsonl
 from ._llamas import SIZES as LLAMAS
 from ._llamas import make_tokenizer
 from ._ppo_sides import PHASES, Spec, run_apart
-from .ppo_vs_trl import TRL, Row, make_spec, value_functions
+from .ppo_vs_trl import VALUES, Row, make_spec
 
 SIDE, COPIED = 2048, 1 << 28  # rows and columns of the matrices; bytes
 
@@ -61,7 +61,7 @@ def main() -> int:
     print(f"  {'':22}{'generate: flops':>18}{'bandwidth':>11}{'score: flops':>15}{'train: flops':>15}", flush=True)
     rows = []
     for name in options.models.split(";"):
-        for value in value_functions():
+        for value in VALUES:
             rows.append(measure(name, value, ceilings, options.threads))
             use = rows[-1]["flops_utilisation"]
             print(
@@ -104,7 +104,7 @@ def measure(name: str, value: str, ceilings: Ceilings, threads: int) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         spec = make_spec(Row(name, name, changes={"value": value}), Path(folder), iterations=4, threads=threads)
         prompt_tokens = mean_prompt(spec, name) * spec.batch
-        result = run_apart("ours", spec, TRL)
+        result = run_apart("ours", spec)
     needed = flops(name, value, spec, prompt_tokens, result["tokens"])
     seconds = result["phases"]
     trunk, head = weights(name)

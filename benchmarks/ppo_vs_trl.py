@@ -5,7 +5,8 @@ of 32, 4 mini-batches, 4 epochs, learning rates, threads. Both train LoRA adapte
 TRL's value model, as its documentation has it, is a whole model of which all weights learn. Its gradient checkpointing,
 which would slow it down, is off. Answers are of 48 tokens, because the end token is never drawn (a property of the
 weights), except in the row "answers end". Rows: our value function as an adapter of its own, and as a head on the
-policy's trunk; bfloat16 weights; TRL training all weights of the policy.
+policy's trunk; bfloat16 weights; TRL training all weights of the policy; and RLOO, which has no value function,
+against the RLOOTrainer of the TRL that is installed beside us.
 
 Each training has a process of its own and an unmeasured first iteration; TRL and ours alternate. A ratio is the median
 of the repeats' ratios, by the clock, and by the time that all threads computed, which a busy machine disturbs less.
@@ -37,6 +38,7 @@ from ._ppo_sides import PHASES, Spec, run_apart
 ROOT = Path(__file__).resolve().parents[1]
 TRL = Path(os.environ.get("PREFLOOP_VAR", ROOT / "var")) / "trl-1.12.0"
 TARGET_RATIO, TARGET_MEMORY = 3.0, 0.6
+VALUES = ("adapter", "head")  # our value functions
 WORDS = (14, 30)  # prompts have so many words
 
 
@@ -57,6 +59,7 @@ ROWS = [
     Row("8M, answers end", "8M", end_rate=1 / 20),
     Row("8M, bfloat16", "8M", changes={"dtype": "bfloat16"}),
     Row("8M, TRL trains all weights", "8M", changes={"full": True}),
+    Row("8M, RLOO, 2 answers to a prompt", "8M", changes={"completions": 2}),
 ]
 
 
@@ -83,7 +86,7 @@ def main() -> int:
         for result in measure(row, options.repeats, options.iterations, options.threads):
             results.append(result)
             print_row(result)
-    learned = _ppo_learning.compare(TRL, value_functions(), options.threads) if options.learning else []
+    learned = _ppo_learning.compare(TRL, VALUES, options.threads) if options.learning else []
     if options.json:
         found = {"models": results, "learning": learned}
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -103,25 +106,22 @@ def install_trl() -> bool:
 
 def measure(row: Row, repeats: int, iterations: int, threads: int) -> list[dict[str, Any]]:
     """One result per way to compute values; TRL's runs are the same for all of them."""
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("trl", *value_functions())}
+    rloo = row.changes.get("completions", 1) > 1
+    ways = VALUES[:1] if rloo else VALUES  # RLOO has no value function
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("trl", *ways)}
     with tempfile.TemporaryDirectory() as folder:
         spec = make_spec(row, Path(folder), iterations, threads)
         for repeat in range(repeats):
             for name in sorted(runs, reverse=repeat % 2 == 0):
-                side = "trl" if name == "trl" else "ours"
-                chosen = spec if side == "trl" else dataclasses.replace(spec, value=name)
-                runs[name].append(run_apart(side, chosen, TRL))
+                if name == "trl":
+                    runs[name].append(run_apart("rloo", spec) if rloo else run_apart("trl", spec, TRL))
+                else:
+                    runs[name].append(run_apart("ours", dataclasses.replace(spec, value=name)))
     theirs = runs.pop("trl")
     return [
         summarize(row.name if value == "adapter" else f"{row.name}, value {value}", spec.batch, theirs, ours)
         for value, ours in runs.items()
     ]
-
-
-def value_functions() -> list[str]:
-    from training.engine.config import PpoConfig
-
-    return ["adapter", "head"] if any(f.name == "value" for f in dataclasses.fields(PpoConfig)) else ["adapter"]
 
 
 def make_spec(row: Row, folder: Path, iterations: int, threads: int) -> Spec:
