@@ -33,7 +33,7 @@ def make_gemma2() -> Any:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize(("make", "plain"), [(make_llama, True), (make_gpt2, True), (make_gemma2, False)])
 def test_they_equal_the_plain_computation(make: Any, plain: bool, temperature: float, monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "CHUNK", 23 * 3)  # three tokens at a time
+    monkeypatch.setattr(module, "ROWS", 3)
     roles = RoleModel(make(), None)
     assert roles.head_is_plain is plain
     roles.add_fresh("policy", rank=2, alpha=4)

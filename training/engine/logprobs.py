@@ -14,7 +14,8 @@ from torch import Tensor
 from .models import RoleModel
 from .products import times
 
-CHUNK = 1 << 22  # logits held at once: 16 MB in float32
+ROWS = 128  # tokens whose logits are held at once: on a CPU they stay in its cache
+LOGITS_ON_GPU = 1 << 26  # 256 MB in float32
 
 
 class TokenStats(NamedTuple):
@@ -77,7 +78,8 @@ class _HeadLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         learns = ctx.needs_input_grad[0]
         parts = []
-        for rows in torch.split(torch.arange(len(hidden), device=hidden.device), max(1, CHUNK // len(weight))):
+        size = ROWS if hidden.device.type == "cpu" else max(ROWS, LOGITS_ON_GPU // len(weight))
+        for rows in torch.split(torch.arange(len(hidden), device=hidden.device), size):
             logits = times(hidden[rows], weight, bias).float()
             log_p = (logits if temperature == 1 else logits.div_(temperature)).log_softmax(-1)
             logprobs = log_p.gather(-1, targets[rows, None])[:, 0]
