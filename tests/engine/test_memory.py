@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import OPTConfig, OPTForCausalLM
 
 from rewardmodel.model import RewardModel
-from tests.engine.tiny import make_llama, make_roles, randomize, save_base
+from tests.engine.tiny import make_llama, make_roles, make_tokenizer, randomize, save_base
 from training.engine.logprobs import token_logprobs
 from training.engine.memory import checkpoint_activations, peak_megabytes
 from training.engine.models import RoleModel
@@ -59,6 +60,20 @@ def test_reward_models_recompute_as_well(tmp_path: Any) -> None:
     plain = gradient()
     checkpoint_activations(model.model)
     torch.testing.assert_close(gradient(), plain)
+
+
+def test_layers_that_drop_out_by_their_own_flag_do_not_while_they_recompute() -> None:
+    torch.manual_seed(0)
+    config = OPTConfig(vocab_size=23, hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=2,
+                       num_attention_heads=4, max_position_embeddings=64, dropout=0.5)  # fmt: skip
+    roles = RoleModel(OPTForCausalLM(config), make_tokenizer(), "tiny")
+    plain = roles.hidden(IDS)
+    checkpoint_activations(roles.model)
+    torch.testing.assert_close(roles.hidden(IDS), plain)
+    roles.add_fresh("policy", rank=4)
+    roles.learn("policy")
+    roles.hidden(IDS).sum().backward()  # recomputes what it kept no activations of
+    torch.testing.assert_close(roles.hidden(IDS), plain)
 
 
 def test_a_model_that_cannot_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,24 @@ def checkpoint_activations(model: Any) -> None:
         ) from error
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
+            module._gradient_checkpointing_func = _without_dropout(module, module._gradient_checkpointing_func)
             module.training = True
+
+
+def _without_dropout(layer: Any, recompute: Callable[..., Any]) -> Callable[..., Any]:
+    """What recomputes a layer, with the layer's flag off while it computes: some (OPT, Falcon) drop out by it."""
+
+    def call(function: Callable[..., Any], *args: Any) -> Any:
+        def compute(*args: Any) -> Any:
+            layer.training = False
+            try:
+                return function(*args)
+            finally:
+                layer.training = True
+
+        return recompute(compute, *args)
+
+    return call
 
 
 @contextmanager
