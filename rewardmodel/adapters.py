@@ -35,6 +35,7 @@ from rewardmodel.config import (
     ADALORA,
     ALL_LINEAR,
     DORA,
+    DYLORA,
     GAUSSIAN,
     LORA,
     LORA_FA,
@@ -91,7 +92,7 @@ def check_start(config: PeftConfig, variant: str) -> None:
     It keeps its form: plain LoRA, DoRA or VeRA. Plain LoRA can also become DoRA or AdaLoRA that computes the same.
     """
     form = VERA if isinstance(config, VeraConfig) else DORA if getattr(config, "use_dora", False) else LORA
-    allowed = {VERA: (VERA,), DORA: (DORA, LORA), ADALORA: (LORA,)}.get(variant, (form,))
+    allowed = {VERA: (VERA,), DORA: (DORA, LORA), ADALORA: (LORA,), DYLORA: (LORA,)}.get(variant, (form,))
     if form not in allowed:
         raise AdapterMismatch(
             f"The start is {form} and cannot go on as {variant}: take variant lora, or merge the start into a base of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -171,6 +172,25 @@ def test_a_plain_start_goes_on_as_dora_or_adalora_that_computes_the_same(variant
         make_roles(layers=3, hidden=64).add_start("policy", folder, variant=variant)
 
 
+@pytest.mark.parametrize("start", ["lora", "rslora"])
+def test_dylora_that_went_on_from_a_plain_start_is_cut_as_it_was_trained(start: str, tmp_path: Path) -> None:
+    first, cut = tmp_path / "first", tmp_path / "cut"
+    for folder in (first, cut):
+        folder.mkdir()
+    roles = fresh(Case(start, both))
+    randomize(roles, "policy", 1)
+    roles.save("policy", first)
+    going_on = make_roles()
+    going_on.add_start("policy", first, variant="dylora")
+    going_on.save("policy", cut)
+    card = {"config": {"lora_variant": "dylora", "lora_smallest_rank": 1}}
+    (cut / "card.json").write_text(json.dumps(card))
+    saved = make_roles()
+    saved.add_saved("policy", cut, 2)
+    with going_on.cut("policy", 2):
+        torch.testing.assert_close(saved.hidden(IDS), going_on.hidden(IDS))
+
+
 @every
 def test_the_sampler_agrees_with_the_trainer_about_every_variant(case: Case) -> None:
     roles = fresh(case)
@@ -269,6 +289,8 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     fresh(TABLE[3]).save("policy", tmp_path)
     with pytest.raises(EngineError, match="start is dora and cannot go on as adalora"):
         make_roles().add_start("policy", tmp_path, variant="adalora")
+    with pytest.raises(EngineError, match="start is dora and cannot go on as dylora"):
+        make_roles().add_start("policy", tmp_path, variant="dylora")
     with pytest.raises(EngineError, match="2 optimizer steps"):
         fresh(Case("adalora", both, settings={"target_rank": 1})).optimizer("policy", 1e-3, 1)
     with pytest.raises(EngineError, match="does not fit the base model"):

@@ -134,7 +134,8 @@ class RoleModel:
             config, saved = vera_as_lora(self._base, config, saved, folder)
         if rank:
             check_rank(folder, rank)
-            config.lora_alpha, config.r = config.lora_alpha * rank / config.r, rank
+            share = rank / config.r  # the scale stays what it was
+            config.lora_alpha, config.r = config.lora_alpha * (share**0.5 if config.use_rslora else share), rank
             saved = truncate(saved, rank)
         self._add(role, config, AdapterConfig())
         self._load(role, saved, folder)
