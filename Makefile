@@ -13,11 +13,11 @@ PIP := umask 022 && $(BIN)/python -m pip install --quiet --disable-pip-version-c
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
-.PHONY: help setup demo test run worker lint format bench pins browser
+.PHONY: help setup demo test test-ray test-engine run worker lint format bench pins browser
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: $(READY_DEV)  ## Install everything into .venv (TORCH=requirements/torch-gpu.txt for the CUDA build)
 
@@ -26,6 +26,15 @@ demo: $(READY)  ## Play the whole loop and keep serving (EXIT=1 SEED=n SHUFFLE=1
 
 test: $(READY_DEV) browser  ## Run all tests, in two processes (ARGS="-n 0 -k name" to choose)
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-ray: $(READY_DEV)  ## Install Ray (some 300 MB) and test runs on it
+	$(PIP) -r requirements/ray.in
+	$(BIN)/python -m pytest -n 0 tests/engine/test_cluster.py $(ARGS)
+
+# The settings and fixtures of the whole project need Django: here neither is loaded.
+test-engine: .venv-engine/.ready  ## Test the engine where nothing but the engine is installed
+	.venv-engine/bin/python -m pytest -c /dev/null --rootdir . --confcutdir tests/engine -p no:cacheprovider \
+	  tests/engine $(ARGS)
 
 run: $(READY)  ## Serve on 127.0.0.1:8000 (PORT=n); needs `make worker` beside it for training
 	$(BIN)/python manage.py migrate --verbosity 0
@@ -70,6 +79,13 @@ $(READY): requirements/web.in requirements/engine.in requirements/embedded.in re
 	@echo "Installing into .venv (a few minutes the first time) ..."
 	@$(PIP) --retries 1 --timeout 15 -r $(TORCH) 2>/dev/null || $(PIP) -r requirements/torch-gpu.txt
 	@$(PIP) -r requirements/web.in -r requirements/engine.in -r requirements/embedded.in
+	@touch $@
+
+.venv-engine/.ready: requirements/engine.in requirements/constraints.txt $(TORCH)
+	@[ -d .venv-engine ] || $(PYTHON) -m venv .venv-engine
+	@$(subst $(BIN),.venv-engine/bin,$(PIP)) --retries 1 --timeout 15 -r $(TORCH) 2>/dev/null || \
+	  $(subst $(BIN),.venv-engine/bin,$(PIP)) -r requirements/torch-gpu.txt
+	@$(subst $(BIN),.venv-engine/bin,$(PIP)) -r requirements/engine.in pytest hypothesis psutil
 	@touch $@
 
 $(READY_DEV): requirements/dev.in $(READY)

@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.db.models import Q
 
 from accounts.models import User
@@ -17,6 +18,7 @@ from labeling.models import Campaign, Ranking
 from training.access import campaigns_to_train_on
 from training.engine.config import KINDS
 from training.models import ModelArtifact, TrainingRun
+from training.process import offers_ray
 from training.runs import FILLED_IN, Inputs
 from training.selection import HELD_OUT, PromptOptions
 from training.snapshots import SnapshotFilters
@@ -37,8 +39,10 @@ class RunForm(forms.Form):
         self.models = ModelArtifact.objects.visible_to(user)
         self._add_inputs(user)
         for field in dataclasses.fields(KINDS[kind]):
-            if field.name not in CHOSEN_APART:
+            if field.name not in CHOSEN_APART and (field.name != "executor" or offers_ray()):
                 self.fields[PREFIX + field.name] = setting_field(KINDS[kind], field)
+        if PREFIX + "executor" in self.fields:
+            self.fields[PREFIX + "executor"].initial = settings.EXECUTOR
 
     @property
     def shown(self) -> list[forms.BoundField]:

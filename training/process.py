@@ -14,10 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from django.conf import settings
 
+from training.engine.config import RAY
 from training.engine.rundir import FAILED, STOPPED, SUCCEEDED, RunDir
 
 OUTCOMES = {"succeeded": SUCCEEDED, "failed": FAILED, "stopped": STOPPED}
@@ -26,8 +28,12 @@ OUTCOMES = {"succeeded": SUCCEEDED, "failed": FAILED, "stopped": STOPPED}
 PASSED_ON = {
     *("PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "XDG_CACHE_HOME"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    "PREFLOOP_REWARDS",
 }
-PASSED_ON_PREFIXES = ("LC_", "HF_", "TRANSFORMERS_", "TORCH_", "PYTORCH_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "RAY_")
+PASSED_ON_PREFIXES = (
+    *("LC_", "HF_", "TRANSFORMERS_", "TORCH_", "PYTORCH_", "OMP_", "MKL_"),
+    *("CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "RAY_"),
+)
 
 
 class EngineBusy(Exception):
@@ -102,6 +108,11 @@ def adopt(rundir: RunDir) -> Engine | None:
         return Engine(rundir, None)
     os.close(lock)
     return None
+
+
+def offers_ray() -> bool:
+    """Can engines ask for a Ray cluster? What another Python has installed is known only to the operator."""
+    return settings.EXECUTOR == RAY or (not settings.ENGINE_PYTHON and find_spec("ray") is not None)
 
 
 def engine_command() -> list[str]:

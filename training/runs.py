@@ -23,10 +23,11 @@ from accounts.models import User
 from config.push import notify
 from labeling.models import Campaign
 from training import queue
-from training.engine.config import CommonConfig, ConfigError, parse_config
+from training.engine.config import KINDS, LOCAL, RAY, CommonConfig, ConfigError, ParallelConfig, parse_config
 from training.engine.config import to_json as config_to_json
 from training.engine.rundir import RunDir, read_jsonl, write_atomic, write_jsonl
 from training.models import DatasetSnapshot, ModelArtifact, TrainingRun
+from training.process import offers_ray
 from training.selection import NoPrompts, PromptOptions, best_completion_rows, prompt_rows
 from training.snapshots import NothingToFreeze, SnapshotFilters, freeze
 from training.steering import write_candidates
@@ -114,10 +115,14 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
         settings["more_reward_paths"] = "\n".join(model.path for model in inputs.more_rewards)
     if kind == Kind.SAMPLING:
         settings["versus"] = _versus(inputs, settings.get("versus", ""))
+    if issubclass(KINDS[kind], ParallelConfig):
+        settings.setdefault("executor", django_settings.EXECUTOR)
     try:
         config = parse_config(kind, settings)
     except ConfigError as error:
         raise RunNotPossible(str(error)) from error
+    if getattr(config, "executor", LOCAL) == RAY and not offers_ray():
+        raise RunNotPossible(f"Ray is not installed here: set executor to {LOCAL}.")
     if kind == Kind.SAMPLING and getattr(config, "best_of", 1) > 1 and inputs.reward is None:
         raise RunNotPossible("Choose the reward model that says which of several answers is the best.")
     if inputs.filters.weigh and getattr(config, "reliability", False):

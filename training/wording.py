@@ -48,6 +48,8 @@ CHOICES = {
     "dylora": "DyLoRA",
     "kaiming": "Kaiming",
     "gaussian": "Gaussian",
+    "local": "The worker's machine",
+    "ray": "A Ray cluster",
     "cpu": "CPU",
     "cuda": "GPU (CUDA)",
     "auto": "Automatic",

@@ -17,9 +17,11 @@ import signal
 import sys
 import threading
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .cluster import submit
 from .config import LOCAL, RAY, ConfigError, read_config
 from .launch import launch, leave
 from .rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
@@ -53,10 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _submit(rundir: RunDir, devices: int, device: str) -> int:
-    try:
-        from .cluster import submit
-    except ImportError as error:
-        return _fail(rundir, f"The run asks for Ray, which is not installed here ({error}): set executor to {LOCAL}.")
+    if find_spec("ray") is None:
+        return _fail(rundir, f"The run asks for Ray, which is not installed here: set executor to {LOCAL}.")
     return submit(rundir, devices, device)
 
 

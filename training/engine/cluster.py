@@ -11,12 +11,6 @@ import os
 import signal
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
-
 from .rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
 
 OUTCOMES = {"succeeded": SUCCEEDED, "stopped": STOPPED, "failed": FAILED}
@@ -27,6 +21,12 @@ def submit(rundir: RunDir, devices: int, device: str) -> int:
     """Compute the run as a Ray Train job of so many workers, and return the engine's exit code."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "900")  # a cluster may have to grow first
+    import ray  # here: the engine has to do without it
+    from ray.exceptions import RayError
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
     status = {"stage": "start", "step": 0, "total_steps": 0, "eta_seconds": None, "device": None}
     rundir.write_status(status | rundir.read_status() | {"state": "running", "error": None})
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
