@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rewardmodel.ensemble_fit import EnsembleFit
 from rewardmodel.model import RewardModel
-from tests.engine.tiny import make_llama, make_roles, make_tokenizer, randomize, save_base
+from tests.engine.test_adapter_runs import rankings
+from tests.engine.tiny import make_llama, make_roles, make_run, make_tokenizer, open_session, randomize, save_base
+from training.engine import reward
+from training.engine.config import RewardConfig
 from training.engine.logprobs import token_logprobs
 from training.engine.memory import checkpoint_activations, peak_megabytes
 from training.engine.models import RoleModel
@@ -60,6 +66,16 @@ def test_reward_models_recompute_as_well(tmp_path: Any) -> None:
     plain = gradient()
     checkpoint_activations(model.model)
     torch.testing.assert_close(gradient(), plain)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_reward_run_recomputes_whatever_shares_its_base(members: int, tmp_path: Path) -> None:
+    settings = {"base": str(save_base(tmp_path / "base")), "gradient_checkpointing": True, "members": members}
+    session = open_session(make_run(tmp_path / "run", "reward", settings, rankings=rankings()))
+    fit = reward._prepare(session, cast(RewardConfig, session.config))
+    shared = (fit.fits[0] if isinstance(fit, EnsembleFit) else fit).model.model
+    layers = [module for module in shared.modules() if isinstance(module, GradientCheckpointingLayer)]
+    assert layers and all(layer.gradient_checkpointing and layer.training for layer in layers)
 
 
 def test_layers_that_drop_out_by_their_own_flag_do_not_while_they_recompute() -> None:

@@ -93,11 +93,14 @@ def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:
         dtype=session.dtype,
     )
     use_fast_forward(model.model)
-    if config.gradient_checkpointing:
-        checkpoint_activations(model.model)
     encoded = [encode_items(part, model.encode_together) for part in (train, held_out)]
+    fit: Fit | EnsembleFit
     if config.members > 1:
-        return EnsembleFit(
+        fit = EnsembleFit(
             model, encoded[0], encoded[1], config.fit(), members=config.members, pessimism=config.pessimism
         )
-    return Fit(model, encoded[0], encoded[1], config.fit())
+    else:
+        fit = Fit(model, encoded[0], encoded[1], config.fit())
+    if config.gradient_checkpointing:
+        checkpoint_activations(model.model)  # last: each member that joins sets the whole model to evaluation
+    return fit
