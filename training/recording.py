@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from config.push import notify
 from training import queue
+from training.engine.config import MOST
 from training.engine.rundir import sha256_of
 from training.models import ModelArtifact, RunEvent, TrainingRun
 from training.steering import hand_over
@@ -132,7 +133,7 @@ def status_columns(status: dict[str, Any]) -> dict[str, Any]:
     return {
         "stage": str(status.get("stage") or "")[:60],
         "step": int(status.get("step") or 0),
-        "total_steps": int(status.get("total_steps") or 0),
+        "total_steps": min(int(status.get("total_steps") or 0), MOST),
         "eta_seconds": status.get("eta_seconds"),
         "device": str(status.get("device") or "")[:60],
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from rewardmodel.config import (
 
 LOCAL, RAY = "local", "ray"
 CONVERSATIONS, TURNS = "conversations", "turns"
+MOST = 2**31 - 1  # of whole numbers without a bound of their own: what columns and kernels can hold
 
 
 class ConfigError(ValueError):
@@ -58,7 +60,7 @@ class CommonConfig:
 
     base: str = setting("", "Base causal language model (or encoder, for rewards): a local path or a hub name.")
     adapter: str = setting("", "Folder of a LoRA adapter on that base to start from; empty for the base itself.")
-    seed: int = setting(0, "Seed of every random number of the run.", low=0)
+    seed: int = setting(0, "Seed of every random number of the run.", low=0, high=2**63 - 1)
     device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
     dtype: str = setting(
         "auto",
@@ -350,6 +352,10 @@ class PpoConfig(CommonConfig, ParallelConfig, LoraConfig, SamplingSettings, Rewa
             raise ConfigError(f"{self.advantage} compares answers to one prompt: set completions to 2 or more.")
         if self.batch_size % self.completions:
             raise ConfigError(f"batch_size ({self.batch_size}) must be a multiple of completions ({self.completions}).")
+        if self.kl_controller == "adaptive" and self.kl_horizon < self.batch_size:
+            raise ConfigError(f"kl_horizon counts episodes: set it to batch_size ({self.batch_size}) or more.")
+        if self.ema and self.lora_variant == ADALORA:
+            raise ConfigError("A running mean would keep ranks that adalora takes away: set ema to 0.")
 
 
 @dataclass(frozen=True)
@@ -379,12 +385,15 @@ KINDS: dict[str, type[CommonConfig]] = {
 def _check(cls: type, field: dataclasses.Field[Any], wanted: Any, value: Any) -> Any:
     name = f"{field.name}"
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1 << 1000 else math.inf
     if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
         raise ConfigError(f"{name} must be {_article(wanted)}, not {value!r}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} must be a finite number, not {value!r}.")
+    if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+        raise ConfigError(f"{name} has characters that cannot be stored.")
     low, high, choices = (field.metadata.get(k) for k in ("low", "high", "choices"))
+    high = MOST if high is None and wanted is int else high
     if low is not None and value < low:
         raise ConfigError(f"{name} must be at least {low}, not {value!r}.")
     if high is not None and value > high:
