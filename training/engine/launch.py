@@ -18,6 +18,8 @@ from typing import Any
 
 from .rundir import FAILED, LOST, STOPPED, SUCCEEDED
 
+RENDEZVOUS = "PREFLOOP_RENDEZVOUS"
+"""Environment variable: where the processes meet that are started here. torchrun and Ray have ways of their own."""
 PATIENCE = 10.0  # seconds: who lost another process often ends before that one, which knows why
 POLL = 0.05
 
@@ -32,13 +34,17 @@ def launch(path: Path, devices: int) -> int:
                 child.send_signal(number)
 
         signal.signal(signal.SIGTERM, pass_on)
-        for rank in range(devices):
-            environment = os.environ | _place(rank, devices, Path(folder) / "rendezvous")
-            command = [sys.executable, "-m", "training.engine", str(path)]
-            # The supervisor's lock stays open in every process: as long as one lives, no second engine starts.
-            children.append(subprocess.Popen(command, env=environment, close_fds=False))
-        codes = _wait(children)
-    return verdict(codes)
+        command = [sys.executable, "-m", "training.engine", str(path)]
+        try:
+            for rank in range(devices):
+                environment = os.environ | _place(rank, devices, Path(folder) / "rendezvous")
+                # The supervisor's lock stays open in every process: as long as one lives, no second engine starts.
+                children.append(subprocess.Popen(command, env=environment, close_fds=False))
+            return verdict(_wait(children))
+        finally:
+            for child in children:
+                child.kill()  # nothing, where it has ended
+                child.wait()
 
 
 def verdict(codes: Sequence[int | None]) -> int:
@@ -67,13 +73,13 @@ def _place(rank: int, devices: int, rendezvous: Path) -> dict[str, str]:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(devices),
         "LOCAL_WORLD_SIZE": str(devices),
-        "PREFLOOP_RENDEZVOUS": rendezvous.as_uri(),
+        RENDEZVOUS: rendezvous.as_uri(),
         "OMP_NUM_THREADS": threads,
     }
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Until all have ended well, or one has not. Then the others are ended, too: they would wait for it for ever."""
+    """Until all have ended well, or one has not: the others would wait for it for ever."""
     patience = None
     while True:
         codes = [child.poll() for child in children]
@@ -83,8 +89,5 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> list[int | None]:
         if outcome == LOST:
             patience = patience or time.monotonic() + PATIENCE
         if outcome not in (SUCCEEDED, STOPPED, LOST) or (patience and time.monotonic() > patience):
-            for child in children:
-                child.kill()
-                child.wait()
             return codes
         time.sleep(POLL)

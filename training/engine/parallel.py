@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-RENDEZVOUS = "PREFLOOP_RENDEZVOUS"
-"""Environment variable: where the processes of our own launcher meet. torchrun and Ray have ways of their own."""
+from .launch import RENDEZVOUS
 
 T = TypeVar("T")
 
