@@ -1,14 +1,16 @@
-"""Lines of a file that somebody uploaded: plain or gzip, read as a stream, nothing about it trusted.
+"""Bytes of a file that somebody uploaded: plain, gzip or Zstandard, read as a stream, nothing about it trusted.
 
-Memory is bounded by one line of `MAX_LINE` bytes. What cannot be read comes out as a `BadLine` in its place, and
-reading goes on behind it wherever there is a behind.
+Unpacking stops where a file unpacks to far too much. `labeling.containers` makes rows of the bytes.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO
+
+import zstandard
 
 CHUNK = 64 * 1024
 MAX_LINE = 4 * 1024 * 1024
@@ -16,15 +18,19 @@ MAX_UNPACKED = 2 * 1024**3
 MAX_RATIO = 200  # text packs to a tenth or so; deflate can do 1 : 1032
 RATIO_FREE = 16 * 1024 * 1024  # unpacked bytes before the ratio counts
 
+MAX_WINDOW = 128 * 1024 * 1024  # bytes a Zstandard file may make us remember: what `zstd --long` asks for
+
+ZSTD_SLICE = 1024  # packed bytes given to it at a time
+
 GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+PARQUET = b"PAR1"
 OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive",
-    b"PAR1": "a Parquet file",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
     b"BZh": "a bzip2 file",
     b"\xfd7zXZ": "an xz file",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file",
 }
 
 
@@ -32,41 +38,49 @@ class BadLine(Exception):
     """A line that cannot be taken; the message is a sentence for the person who brought the file."""
 
 
-def read_lines(file: BinaryIO) -> Iterator[tuple[int, str | BadLine]]:
-    """Numbered lines as text, without blank ones. A file that cannot be read on ends with a `BadLine`."""
-    number = 0
-    try:
-        for line in _split(_unpacked(file)):
-            number += 1
-            if isinstance(line, BadLine):
-                yield number, line
-            elif line.strip():
-                yield number, _decoded(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-    except BadLine as error:
-        yield number + 1, error
-        return
-    if number == 0:
-        yield 1, BadLine("The file is empty.")
-
-
-def _decoded(line: bytes) -> str | BadLine:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        return BadLine(f"The line is not UTF-8 text (byte {error.start + 1}).")
-
-
-def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+def unpacked(file: BinaryIO) -> Iterator[bytes]:
+    """Chunks of the file, unpacked. Raises BadLine where it cannot be read on."""
     chunks = iter(lambda: file.read(CHUNK), b"")
     first = next(chunks, b"")
     for magic, name in OTHER_FORMATS.items():
         if first.startswith(magic):
-            raise BadLine(f"The file is {name}. Bring JSON lines as UTF-8 text, plain or packed with gzip.")
-    if not first.startswith(GZIP):
+            raise BadLine(f"The file is {name}. Bring JSON, CSV or Parquet, plain or packed with gzip or zstd.")
+    if first.startswith(GZIP):
+        yield from _unzipped(first, chunks)
+    elif first.startswith(ZSTD):
+        yield from _unpacked_zstd(first, chunks)
+    else:
         yield first
         yield from chunks
-        return
-    yield from _unzipped(first, chunks)
+
+
+def _check_size(packed: int, unpacked: int, name: str) -> None:
+    if unpacked > MAX_UNPACKED or unpacked > max(RATIO_FREE, MAX_RATIO * packed):
+        raise BadLine(f"The {name} file unpacks to far too much; the lines before were read.")
+
+
+def _unpacked_zstd(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    """Frames one after another. A slice has at most 341 blocks of 128 KiB, so no call unpacks more than 43 MiB."""
+    packed = unpacked = 0
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    frame = decompressor.decompressobj()
+    for piece in chain([first], rest):
+        packed += len(piece)
+        for start in range(0, len(piece), ZSTD_SLICE):
+            left = piece[start : start + ZSTD_SLICE]
+            while left:
+                if frame.eof:
+                    frame = decompressor.decompressobj()
+                try:
+                    data = frame.decompress(left)
+                except zstandard.ZstdError:
+                    raise BadLine("The Zstandard file is damaged here; the lines before were read.") from None
+                left = frame.unused_data if frame.eof else b""
+                unpacked += len(data)
+                _check_size(packed, unpacked, "Zstandard")
+                yield data
+    if not frame.eof:
+        raise BadLine("The Zstandard file is cut off here; the lines before were read.")
 
 
 def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -79,8 +93,7 @@ def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         except zlib.error:
             raise BadLine("The gzip file is damaged here; the lines before were read.") from None
         unpacked += len(data)
-        if unpacked > MAX_UNPACKED or unpacked > max(RATIO_FREE, MAX_RATIO * packed):
-            raise BadLine("The gzip file unpacks to far too much; the lines before were read.")
+        _check_size(packed, unpacked, "gzip")
         if data:
             yield data
         chunk = member.unconsumed_tail
@@ -94,22 +107,3 @@ def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
             if not (chunk := next(rest, b"")):
                 raise BadLine("The gzip file is cut off here; the lines before were read.")
             packed += len(chunk)
-
-
-def _split(chunks: Iterator[bytes]) -> Iterator[bytes | BadLine]:
-    pending, too_long = b"", False
-    for chunk in chunks:
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            yield _checked(line, too_long)
-            too_long = False
-        if len(pending) > MAX_LINE:
-            pending, too_long = b"", True
-    if pending or too_long:
-        yield _checked(pending, too_long)
-
-
-def _checked(line: bytes, too_long: bool) -> bytes | BadLine:
-    if too_long or len(line) > MAX_LINE:
-        return BadLine(f"The line is longer than {MAX_LINE // 1024**2} MiB.")
-    return line

@@ -44,8 +44,8 @@ class CampaignForm(forms.ModelForm):
 class ImportForm(forms.Form):
     file = forms.FileField(
         label="File",
-        help_text="JSON lines, plain or gzip.",
-        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.gz,application/x-ndjson,application/gzip"}),
+        help_text="JSON, CSV or Parquet; plain, gzip or zstd.",
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst"}),
     )
 
     def clean_file(self) -> Any:

@@ -8,7 +8,7 @@ locked during a batch, so imports and changes of the overlap come one after anot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -17,10 +17,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import User
+from labeling.containers import read_rows
 from labeling.events import campaign_changed
-from labeling.files import BadLine, read_lines
+from labeling.files import BadLine
+from labeling.formats.registry import Parsed, parse_rows
 from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot
-from labeling.rows import ParsedRow, parse_line, parse_row
+from labeling.rows import ParsedRow
 
 BATCH_ROWS, BATCH_CHARACTERS = 500, 8_000_000
 MAX_ERRORS = 1000  # kept of a report; all are counted
@@ -31,33 +33,17 @@ class ImportFailed(Exception):
     """Nothing can be imported; the message says why. Bad lines never raise, they are in the report."""
 
 
-def import_file(campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None) -> Import:
-    """Bring in JSON lines, plain or gzip. The report is a saved `Import`."""
-    return _import(campaign, _parsed_lines(file, campaign.protocol), name=name, user=user)
+def import_file(campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None, form: str = "") -> Import:
+    """Bring in a file of any kind; `form` is the name of a format where it shall not be seen from each row.
+
+    The report is a saved `Import`.
+    """
+    return _import(campaign, parse_rows(read_rows(file), campaign.protocol, form), name=name, user=user)
 
 
 def import_rows(campaign: Campaign, rows: Iterable[Any], *, name: str, user: User | None = None) -> Import:
     """The same for rows that are objects already."""
-    return _import(campaign, _parsed_rows(rows, campaign.protocol), name=name, user=user)
-
-
-Parsed = Iterator[tuple[int, ParsedRow | BadLine]]
-
-
-def _parsed_lines(file: BinaryIO, protocol: str) -> Parsed:
-    for number, line in read_lines(file):
-        try:
-            yield number, line if isinstance(line, BadLine) else parse_line(line, protocol)
-        except BadLine as error:
-            yield number, error
-
-
-def _parsed_rows(rows: Iterable[Any], protocol: str) -> Parsed:
-    for number, row in enumerate(rows, 1):
-        try:
-            yield number, parse_row(row, protocol)
-        except BadLine as error:
-            yield number, error
+    return _import(campaign, parse_rows(enumerate(rows, 1), campaign.protocol), name=name, user=user)
 
 
 def _import(campaign: Campaign, parsed: Parsed, *, name: str, user: User | None) -> Import:

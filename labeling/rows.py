@@ -1,16 +1,14 @@
-r"""One line of an import file: which forms there are, and what each becomes. Pure: no files, no database.
+r"""Our own form of a row, which every other form is read into (`labeling.formats`). Pure: no files, no database.
 
-* `prompt` (text) or `messages`, with `completions`: texts, lists of messages, or objects with `text` or `messages`,
-  and `source`. In a conversation campaign the prompt may be missing; then each completion is a whole conversation.
-* `chosen` and `rejected`: conversations as text with "\n\nHuman: " and "\n\nAssistant: " turns (hh-rlhf) or as lists
-  of messages, or, beside a `prompt`, just the answers (TRL). This is an imported ranking; with `mu` 0.5 it is a tie.
-* `ranking` (or `tiers`): tiers of completion numbers, best first, or a flat list for a strict order; `labeler`. Or
-  `cannot_tell` true: somebody looked, and could not tell.
+`prompt` (text) or `messages`, with `completions`: texts, lists of messages, or objects with `text` or `messages`, and
+`source`. In a conversation campaign the prompt may be missing or empty; then each completion is a whole conversation.
+`ranking` (or `tiers`) are tiers of completion numbers, best first, or a flat list for a strict order; `labeler`. Or
+`cannot_tell` true: somebody looked, and could not tell.
 
 Whole conversations are split at the point where they part: what they share becomes the prompt, what differs the
-completions, so nothing is read twice and prompt plus completion is the conversation again. The order of `chosen` and
-`rejected` is replaced by the order of their hashes: the position of an answer must not tell which one is better.
-Of a message, `role` and `content` are kept. Every other key of a line or a completion goes into its `meta`.
+completions, so nothing is read twice and prompt plus completion is the conversation again. A text that begins with
+"\n\nHuman:" is a transcript of turns, as in hh-rlhf. Of a message, `role` and `content` are kept. Every other key of a
+row or a completion goes into its `meta`.
 """
 
 from __future__ import annotations
@@ -50,33 +48,11 @@ class ParsedRow:
     content_hash: str
 
 
-def parse_line(line: str, protocol: str) -> ParsedRow:
-    """Raises BadLine with the reason."""
-    try:
-        row = json.loads(line, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise BadLine(f"The line is nested more than {MAX_DEPTH} levels deep.") from None
-    except json.JSONDecodeError as error:
-        raise BadLine(f"The line is not valid JSON: {error.msg} (column {error.colno}).") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise BadLine(f"The line is not valid JSON: {error}") from None
-    return parse_row(row, protocol)
-
-
-def parse_row(row: Any, protocol: str) -> ParsedRow:
-    """Raises BadLine with the reason."""
-    if not isinstance(row, dict):
-        raise BadLine("The line is not a JSON object.")
-    _check_storable(row)
+def parse_row(row: dict[str, Any], protocol: str) -> ParsedRow:
+    """Raises BadLine with the reason. The row has passed `check_storable`."""
     rest = dict(row)
-    tiers: Any = None
-    if "completions" in rest:
-        messages, completions = _listed(rest, protocol)
-        tiers = rest.pop("ranking", None) or rest.pop("tiers", None)
-    elif "chosen" in rest and "rejected" in rest:
-        messages, completions, tiers = _preference(rest)
-    else:
-        raise BadLine('A line needs "completions", or "chosen" and "rejected".')
+    messages, completions = _listed(rest, protocol)
+    tiers = rest.pop("ranking", None) or rest.pop("tiers", None)
     cannot_tell = rest.pop("cannot_tell", False)
     if not isinstance(cannot_tell, bool):
         raise BadLine('"cannot_tell" must be true or false.')
@@ -91,8 +67,8 @@ def parse_row(row: Any, protocol: str) -> ParsedRow:
         completions=completions,
         tiers=None if tiers is None else _tiers(tiers, protocol, len(completions), cannot_tell),
         labeler=labeler,
-        meta=_meta(rest),
-        content_hash=_digest([messages, [completion.messages for completion in completions]]),
+        meta=meta_of(rest),
+        content_hash=digest([messages, [completion.messages for completion in completions]]),
     )
 
 
@@ -105,36 +81,26 @@ def _listed(row: dict[str, Any], protocol: str) -> tuple[list[Message], list[Par
         raise BadLine('"completions" must be a list.')
     completions = [_completion(value, f"Completion {n}") for n, value in enumerate(given, 1)]
     if "messages" in row or "prompt" in row:
-        messages = _prompt(row)
+        messages = prompt_of(row)
     elif protocol == "conversation":
         messages = []
     else:
         raise BadLine('A line with "completions" needs a "prompt" or "messages".')
     if not messages and completions:
-        shared, tails = _parted([completion.messages for completion in completions])
-        parted = zip(tails, completions, strict=True)
-        return shared, [ParsedCompletion(tail, old.source, old.meta) for tail, old in parted]
+        shared, tails = parted([completion.messages for completion in completions])
+        pairs = zip(tails, completions, strict=True)
+        return shared, [ParsedCompletion(tail, old.source, old.meta) for tail, old in pairs]
     return messages, completions
 
 
-def _preference(row: dict[str, Any]) -> tuple[list[Message], list[ParsedCompletion], Tiers]:
-    answers = [_conversation(row.pop(key), f'"{key}"') for key in ("chosen", "rejected")]
-    if all(answer[0]["role"] == "assistant" for answer in answers) and ("messages" in row or "prompt" in row):
-        messages = _prompt(row)
-    else:
-        messages, answers = _parted(answers)
-    if row.pop("mu", 1) == 0.5:
-        return messages, [ParsedCompletion(answer) for answer in answers], [[0, 1]]
-    chosen_first = _digest(answers[0]) <= _digest(answers[1])
-    completions = [ParsedCompletion(answer) for answer in (answers if chosen_first else reversed(answers))]
-    return messages, completions, [[0], [1]] if chosen_first else [[1], [0]]
-
-
-def _prompt(row: dict[str, Any]) -> list[Message]:
+def prompt_of(row: dict[str, Any]) -> list[Message]:
+    """Takes `messages` or `prompt` out of the row. An empty list stands for whole conversations."""
     key = "messages" if "messages" in row else "prompt"
     value = row.pop(key)
+    if value == []:
+        return []
     if not isinstance(value, str):
-        return _messages(value, f'"{key}"')
+        return messages_of(value, f'"{key}"')
     if not value.startswith("\n\nHuman:"):
         return [{"role": "user", "content": value}]
     messages = _turns(value)
@@ -145,28 +111,29 @@ def _prompt(row: dict[str, Any]) -> list[Message]:
 
 def _completion(value: Any, where: str) -> ParsedCompletion:
     if not isinstance(value, dict):
-        return ParsedCompletion(_conversation(value, where))
+        return ParsedCompletion(conversation_of(value, where))
     rest = dict(value)
     if "text" in rest:
-        messages = _conversation(rest.pop("text"), where)
+        messages = conversation_of(rest.pop("text"), where)
     elif "messages" in rest:
-        messages = _messages(rest.pop("messages"), where)
+        messages = messages_of(rest.pop("messages"), where)
     else:
         raise BadLine(f'{where} needs a "text" or "messages".')
     source = rest.pop("source", "")
     if not isinstance(source, str) or len(source) > MAX_SOURCE:
         raise BadLine(f"{where} has a source that is not a text of at most {MAX_SOURCE} characters.")
-    return ParsedCompletion(messages, source, _meta(rest))
+    return ParsedCompletion(messages, source, meta_of(rest))
 
 
-def _conversation(value: Any, where: str) -> list[Message]:
+def conversation_of(value: Any, where: str) -> list[Message]:
     """Messages, hh-rlhf text, or the text of one answer."""
     if not isinstance(value, str):
-        return _messages(value, where)
+        return messages_of(value, where)
     return _turns(value) if value.startswith("\n\nHuman:") else [{"role": "assistant", "content": value}]
 
 
-def _messages(value: Any, where: str) -> list[Message]:
+def messages_of(value: Any, where: str) -> list[Message]:
+    """The messages of a list that is not empty, with nothing but role and content."""
     if not isinstance(value, list) or not value:
         raise BadLine(f"{where} must be a text or a list of messages.")
     messages: list[Message] = []
@@ -191,7 +158,7 @@ def _turns(text: str) -> list[Message]:
     ]
 
 
-def _parted(conversations: list[list[Message]]) -> tuple[list[Message], list[list[Message]]]:
+def parted(conversations: list[list[Message]]) -> tuple[list[Message], list[list[Message]]]:
     """What the conversations share from their beginning, and how each goes on (by one message at least)."""
     shared = 0
     while all(len(c) > shared + 1 and c[shared] == conversations[0][shared] for c in conversations):
@@ -207,7 +174,7 @@ def _check_shape(messages: list[Message], completions: list[ParsedCompletion], p
     if not fewest <= len(completions) <= most:
         wanted = str(fewest) if fewest == most else f"{fewest} to {most}"
         raise BadLine(f"A {protocol} item has {wanted} completions, this line has {len(completions)}.")
-    if len({_digest(completion.messages) for completion in completions}) == 1:
+    if len({digest(completion.messages) for completion in completions}) == 1:
         raise BadLine("The completions are identical: there is nothing to compare.")
     if protocol == "conversation":
         return
@@ -226,7 +193,7 @@ def _tiers(value: Any, protocol: str, size: int, cannot_tell: bool) -> Tiers:
         raise BadLine(f"The ranking does not fit: {error}") from None
 
 
-def _check_storable(row: dict[str, Any]) -> None:
+def check_storable(row: dict[str, Any]) -> None:
     """PostgreSQL keeps no NUL characters and no broken Unicode, JSON no infinite numbers."""
     level: list[Any] = [row]
     for _ in range(MAX_DEPTH):
@@ -250,7 +217,7 @@ def _inside(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _meta(rest: dict[str, Any]) -> dict[str, Any]:
+def meta_of(rest: dict[str, Any]) -> dict[str, Any]:
     """The keys nobody asked for. A `meta` object, as our own export writes it, is taken up rather than nested."""
     meta = rest.pop("meta", None)
     if isinstance(meta, dict):
@@ -258,9 +225,6 @@ def _meta(rest: dict[str, Any]) -> dict[str, Any]:
     return rest if meta is None else rest | {"meta": meta}
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
-
-
-def _refuse_constant(name: str) -> None:
-    raise json.JSONDecodeError(f"{name} is no JSON value", name, 0)

@@ -61,7 +61,7 @@ class MemberSerializer(serializers.ModelSerializer[Membership]):
 
 
 class UploadSerializer(serializers.Serializer[Any]):
-    file = serializers.FileField(help_text="JSON lines, plain or gzip.", allow_empty_file=True)
+    file = serializers.FileField(help_text="JSON, CSV or Parquet; plain, gzip or zstd.", allow_empty_file=True)
     name = serializers.CharField(required=False, max_length=255, help_text="Instead of the file's own name.")
 
 

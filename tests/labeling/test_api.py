@@ -43,7 +43,9 @@ def test_a_campaign_from_draft_to_export(researcher: User):
     file.name = "items.jsonl"
     report = client.post(f"/api/{url}/imports", {"file": file}).json()
     assert (report["accepted"], report["rejected"]) == (1, 1)
-    assert report["errors"] == [{"line": 2, "reason": 'A line needs "completions", or "chosen" and "rejected".'}]
+    assert report["errors"] == [
+        {"line": 2, "reason": 'A line needs "completions", or "chosen" and "rejected", or another known form.'}
+    ]
     assert post(client, f"{url}/state", {"state": "open"})["state"] == "open"
 
     make_user("carla")

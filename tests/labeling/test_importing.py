@@ -96,6 +96,7 @@ def test_an_import_cut_off_in_the_middle_is_completed_by_bringing_it_again(
             return super().read(64)
 
     monkeypatch.setattr("labeling.importing.BATCH_ROWS", 1)
+    monkeypatch.setattr("labeling.containers.HEAD", 64)
     with pytest.raises(OSError, match="connection reset"):
         import_file(campaign, Torn(lines(*GOOD)), name="file.jsonl")
     kept = campaign.items.count()

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labeling.containers import parse_json
 from labeling.files import BadLine
-from labeling.rows import parse_line, parse_row
+from labeling.formats.registry import parse_rows
+from labeling.rows import ParsedRow
 
 USER = {"role": "user", "content": "Why is the sky blue?"}
 ANSWERS = ["Rayleigh scattering.", "It is not."]
@@ -19,9 +21,16 @@ def said(text: str, role: str = "assistant") -> dict[str, str]:
     return {"role": role, "content": text}
 
 
+def parse_row(row: object, protocol: str) -> ParsedRow:
+    [(_, parsed)] = parse_rows([(1, row)], protocol)
+    if isinstance(parsed, BadLine):
+        raise parsed
+    return parsed
+
+
 def refusal(row: object, protocol: str = "pair") -> str:
     with pytest.raises(BadLine) as error:
-        parse_line(row if isinstance(row, str) else json.dumps(row), protocol)
+        parse_row(parse_json(row if isinstance(row, str) else json.dumps(row)), protocol)
     return str(error.value)
 
 

@@ -14,7 +14,7 @@ from labeling.models import Campaign
 
 
 class Command(BaseCommand):
-    help = "Import items from JSON lines, plain or gzip. Bad lines are listed, good lines are kept."
+    help = "Import items from JSON, CSV or Parquet, plain, gzip or zstd. Bad lines are listed, good lines are kept."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("campaign", help="The campaign's id, as in its address.")
