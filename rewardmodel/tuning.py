@@ -53,8 +53,12 @@ class RankBudget:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         allocator = self._allocator
         self.taken, self._config.rank_pattern = state["taken"], state["ranks"]
-        allocator.exp_avg_ipt, allocator.exp_avg_unc = dict(state["importance"]), dict(state["uncertainty"])
-        allocator.ipt = dict(state["importance"])  # made anew in each step; peft looks whether the names are there
+        device = self._grams[0][0].device
+        importance, uncertainty = (
+            {name: tensor.to(device) for name, tensor in state[key].items()} for key in ("importance", "uncertainty")
+        )
+        allocator.exp_avg_ipt, allocator.exp_avg_unc = importance, uncertainty
+        allocator.ipt = dict(importance)  # made anew in each step; peft looks whether the names are there
 
 
 class AdapterAdamW(torch.optim.AdamW):

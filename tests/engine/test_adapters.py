@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from rewardmodel.tuning import RankBudget
 from tests.engine.test_sft import rows as sft_rows
 from tests.engine.tiny import END, make_llama, make_roles, randomize, save_base
 from training.engine import merge, sft
@@ -183,12 +184,31 @@ def test_dylora_that_went_on_from_a_plain_start_is_cut_as_it_was_trained(start: 
     going_on = make_roles()
     going_on.add_start("policy", first, variant="dylora")
     going_on.save("policy", cut)
-    card = {"config": {"lora_variant": "dylora", "lora_smallest_rank": 1}}
+    card = {"config": {"lora_variant": "dylora", "lora_smallest_rank": 1}}  # the rank of the start is 4
     (cut / "card.json").write_text(json.dumps(card))
     saved = make_roles()
     saved.add_saved("policy", cut, 2)
     with going_on.cut("policy", 2):
         torch.testing.assert_close(saved.hidden(IDS), going_on.hidden(IDS))
+    (cut / "card.json").write_text(json.dumps({"config": card["config"] | {"lora_smallest_rank": 8}}))
+    make_roles().add_saved("policy", cut, 4)
+    with pytest.raises(EngineError, match="4 to 4 ranks"):
+        make_roles().add_saved("policy", cut, 2)
+
+
+def test_what_adalora_knows_of_ranks_goes_where_the_adapter_is() -> None:
+    """Checkpoints are read on the CPU. The meta device stands for a GPU."""
+    case = Case("adalora", both, rate=5e-2, settings={"target_rank": 2})
+    here, there = fresh(case), fresh(case)
+    optimizer = here.optimizer("policy", case.rate, STEPS)
+    (here.hidden(IDS) ** 2).sum().backward()
+    optimizer.step()
+    there.model.to("meta")
+    budget = RankBudget(there._tuner("policy"), "policy", STEPS)
+    budget.load_state_dict(optimizer.state_dict()["budget"])
+    known = [tensors for key, tensors in budget.state_dict().items() if key in ("importance", "uncertainty")]
+    assert len(known) == 2
+    assert [{tensor.device.type for tensor in tensors.values()} for tensors in known] == [{"meta"}] * 2
 
 
 @every

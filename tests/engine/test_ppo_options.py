@@ -163,6 +163,12 @@ def test_the_running_mean_of_the_policy_is_what_is_kept(make_trainer: Any) -> No
         for name, tensor in trainer.roles.state("policy").items():
             torch.testing.assert_close(tensor, expected[name])
     assert all(torch.equal(tensor, current[name]) for name, tensor in trainer.roles.state("policy").items())
+    resumed = make_trainer(ema=0.5)
+    places = {name: tensor.data_ptr() for name, tensor in resumed.mean_policy.items()}
+    resumed.load_state(trainer.state())  # checkpoints are read on the CPU, whatever device the policy is on
+    assert {name: tensor.data_ptr() for name, tensor in resumed.mean_policy.items()} == places
+    for name, tensor in resumed.mean_policy.items():
+        torch.testing.assert_close(tensor, expected[name])
 
 
 def test_passes_end_when_the_policy_has_moved_enough(make_trainer: Any) -> None:

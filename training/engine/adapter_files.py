@@ -30,7 +30,8 @@ def check_rank(folder: Path, rank: int) -> None:
     settings = read_card(folder).get("config", {})
     if settings.get("lora_variant") != DYLORA:
         raise EngineError(f"{folder} was not trained as DyLoRA: only all of its ranks together can be used.")
-    low, high = settings["lora_smallest_rank"], read_adapter_config(folder).r
+    high = read_adapter_config(folder).r
+    low = min(settings["lora_smallest_rank"], high)  # a start that was gone on with kept its own rank
     if not low <= rank <= high:
         raise EngineError(f"Of {folder}, {low} to {high} ranks can be used, not {rank}.")
 

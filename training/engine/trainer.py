@@ -321,7 +321,8 @@ class Trainer:
             self.value_head.load_state_dict(state["value_head"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        self.mean_policy = state["mean_policy"]
+        for name, tensor in self.mean_policy.items():
+            tensor.copy_(state["mean_policy"][name])
         self.kl.coef = state["kl_coef"]
         self.shaping.load_state(state["shaping"])
         if self.demonstrations:
