@@ -172,6 +172,8 @@ def _check_inputs(kind: str, inputs: Inputs) -> None:
         raise RunNotPossible(f"“{inputs.base}” is no language model to start from: choose a base model or a policy.")
     if kind == Kind.PPO and inputs.reward is None:
         raise RunNotPossible("Choose the reward model that PPO trains against.")
+    if inputs.more_rewards and inputs.reward is None:
+        raise RunNotPossible("Choose the reward model that the further ones are added to.")
     for model in filter(None, (inputs.reward, *inputs.more_rewards)):
         if model.kind != ModelArtifact.Kind.REWARD:
             raise RunNotPossible(f"“{model}” is no reward model: choose one that scores answers.")

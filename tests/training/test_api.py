@@ -68,6 +68,7 @@ def test_a_run_is_made_from_a_campaign_and_a_registered_model(labeled: Campaign,
         ({"settings": {"base": "/etc"}}, "base cannot be set by hand"),
         ({"settings": {"adapter": "/etc"}}, "adapter cannot be set by hand"),
         ({"kind": "ppo"}, "Choose the reward model"),
+        ({"kind": "sampling", "settings": {"adapter_rank": 2}}, "adapter_rank cuts a policy"),
         ({"selection": {"origin": "person"}}, "no accepted rankings that fit"),
         ({"selection": {"origin": "nobody"}}, "origin"),
         ({"selection": {"eval_fraction": "nan"}}, "eval_fraction"),
@@ -94,8 +95,9 @@ def test_ppo_takes_several_rewards_and_demonstrations(
     rewards = [
         ModelArtifact.objects.create(kind="reward", name=name, path=str(tmp_path / name), **facts) for name in "abc"
     ]
-    body = {"kind": "ppo", "campaign": labeled.public_id, "base": base.public_id, "reward": rewards[0].public_id}
-    more = {"more_rewards": [model.public_id for model in rewards[1:]], "settings": {"ptx_coef": 1.0}}
+    ids = [model.public_id for model in rewards]
+    body = {"kind": "ppo", "campaign": labeled.public_id, "base": base.public_id, "reward": ids[0]}
+    more = {"more_rewards": ids[1:], "settings": {"ptx_coef": 1.0}}
     answer = post(client_of_researcher, "/api/runs/", body | more)
     assert answer.status_code == 201, answer.json()
     run = TrainingRun.objects.get(public_id=answer.json()["id"])
@@ -105,6 +107,9 @@ def test_ppo_takes_several_rewards_and_demonstrations(
     assert run.rundir.verify_manifest()["files"].keys() == {"prompts.jsonl", "sft.jsonl"}
     refused = post(client_of_researcher, "/api/runs/", body | {"more_rewards": [base.public_id]})
     assert refused.status_code == 400 and "no reward model" in refused.json()["detail"]
+    alone = {"kind": "sampling", "campaign": labeled.public_id, "base": base.public_id} | {"more_rewards": ids[1:]}
+    refused = post(client_of_researcher, "/api/runs/", alone)
+    assert refused.status_code == 400 and "further ones are added to" in refused.json()["detail"]
     hidden = post(client_of_researcher, "/api/runs/", body | {"settings": {"more_reward_paths": "/etc"}})
     assert hidden.status_code == 400 and "cannot be set by hand" in hidden.json()["detail"]
 

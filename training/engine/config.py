@@ -373,6 +373,10 @@ class SamplingConfig(CommonConfig, ParallelConfig, SamplingSettings, RewardSetti
     batch_size: int = setting(64, "Completions drawn at once.", low=1)
     max_prompt_tokens: int = setting(512, "Longer prompts lose their oldest turns.", low=4)
 
+    def __post_init__(self) -> None:
+        if self.adapter_rank and not self.adapter:
+            raise ConfigError("adapter_rank cuts a policy that was trained as DyLoRA: set it to 0 for a whole model.")
+
 
 KINDS: dict[str, type[CommonConfig]] = {
     "sft": SftConfig,
