@@ -128,7 +128,9 @@ def test_the_engine_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@db/prefloop")
     monkeypatch.setenv("SECRET_KEY", "secret")
     monkeypatch.setenv("HF_HOME", "/models")
+    monkeypatch.setenv("PREFLOOP_REWARDS", "/srv/rewards.py")
     environment = process.environment()
+    assert environment["PREFLOOP_REWARDS"] == "/srv/rewards.py"
     assert environment["HF_HOME"] == "/models" and environment["GOMP_SPINCOUNT"] == "2000"
     assert "secret" not in " ".join(environment.values())
     assert not {"DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE", "PREFLOOP_VAR"} & set(environment)
