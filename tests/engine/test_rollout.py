@@ -249,3 +249,15 @@ def test_what_a_graph_recorded_stays_where_it_is(monkeypatch: pytest.MonkeyPatch
     assert replays > 20
     longer = [[2, *[7] * 300, 3]] * 2  # than the buffers
     assert [c.ids for c in generate(engine, longer)] == [c.ids for c in generate(ReferenceEngine(roles), longer)]
+
+
+def test_steps_go_on_where_recording_is_not_possible() -> None:
+    done: list[tuple[int, int]] = []
+
+    def refuse(work: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    run = graphs.Graphs(lambda live, width: done.append((live, width)), refuse)
+    for _ in range(3):
+        run(4, 128)
+    assert done == [(4, 128)] * 3

@@ -28,25 +28,28 @@ class Plain:
 class Graphs:
     """Records the step once for each number of slots and columns, and replays it.
 
-    The first call of a kind runs plainly, which lets libraries allocate and choose kernels; the second records.
+    The first call of a kind runs plainly, which lets libraries allocate and choose kernels; the second records. Where
+    recording is not possible, steps go on plainly.
     """
 
     stride, block = 16, 128  # looking waits for the GPU
 
     def __init__(self, step: Step, record: Callable[[Callable[[], None]], Callable[[], None]] | None = None) -> None:
-        self._step, self._record = step, record or _Recorder()
+        self._step = step
+        self._record: Callable[[Callable[[], None]], Callable[[], None]] | None = record or _Recorder()
         self._replays: dict[tuple[int, int], Callable[[], None]] = {}
         self._seen: set[tuple[int, int]] = set()
 
     def __call__(self, live: int, width: int) -> None:
         kind = (live, width)
-        if kind not in self._seen:
-            self._seen.add(kind)
-            self._step(live, width)
-            return
-        if kind not in self._replays:
-            self._replays[kind] = self._record(lambda: self._step(live, width))
-        self._replays[kind]()
+        if kind in self._seen and kind not in self._replays and self._record:
+            try:
+                self._replays[kind] = self._record(lambda: self._step(live, width))
+            except RuntimeError as error:
+                print(f"Sampling goes on without CUDA graphs: {error}", flush=True)
+                self._record = None
+        self._seen.add(kind)
+        self._replays.get(kind, lambda: self._step(live, width))()
 
 
 class _Recorder:
