@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_a_run_on_ray_loses_a_worker_stops_and_ends_with_the_bytes_of_two_proces
 
     there.write_control()
     assert start_engine(there).wait(timeout=400) == SUCCEEDED, there.log.read_text()
-    assert there.log.read_text().count("Resuming after step") == 2
+    assert len(set(re.findall(r"Resuming after step (\d+)", there.log.read_text()))) == 2  # Ray prints lines twice
     without_placement(there)
     assert_same_result(there, here)
 
