@@ -25,11 +25,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import CampaignRole, User
-from labeling import campaigns, serializers
+from labeling import campaigns, parquet, serializers
 from labeling.access import ANY_ROLE, LABELING_ROLES, REPORT_ROLES, get_campaign, get_lease
 from labeling.annotation import CannotUndo, submit_and_claim, submit_ranking, undo_last
 from labeling.assignment import LeaseLost, Task, claim_next, heartbeat, progress, release, skip, why_empty
-from labeling.exporting import EXPORTS, export_lines
+from labeling.exporting import CONTAINERS, EXPORTS, export_lines
 from labeling.importing import ImportFailed, import_file
 from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols import InvalidRanking, tiers_of_labels
@@ -222,21 +222,29 @@ class CampaignExport(CampaignView):
     roles = {"GET": REPORT_ROLES}
 
     @extend_schema(
-        parameters=[OpenApiParameter("what", str, enum=list(EXPORTS), default="rankings")],
-        responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
+        parameters=[
+            OpenApiParameter("what", str, enum=list(EXPORTS), default="rankings"),
+            OpenApiParameter("as", str, enum=list(CONTAINERS), default="jsonl"),
+        ],
+        responses={(200, mime): OpenApiTypes.BINARY for mime in CONTAINERS.values()},
     )
     def get(self, request: Request, campaign_id: str) -> StreamingHttpResponse:
-        """Accepted answers as JSON lines."""
+        """Accepted answers, in the form of a tool; as JSON lines, some also as CSV or Parquet."""
         campaign = self.campaign(campaign_id)
         what = request.query_params.get("what", "rankings")
         if what not in EXPORTS:
             raise ValidationError({"what": f"Choose one of: {', '.join(EXPORTS)}."})
-        lines = export_lines(campaign, what)
+        container = request.query_params.get("as", "jsonl")
+        if container not in EXPORTS[what].containers:
+            raise ValidationError({"as": f"Choose one of: {', '.join(EXPORTS[what].containers)}."})
+        if container == "parquet" and not parquet.is_installed():
+            raise ValidationError({"as": parquet.MISSING})
+        lines = export_lines(campaign, what, container)
         # Under ASGI Django would collect a plain iterator in memory before sending any of it.
         content = _from_thread(lines) if isinstance(request._request, ASGIRequest) else lines
-        name = f"{campaign.public_id}-{what}.jsonl"
+        name = f"{campaign.public_id}-{what}.{container}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingHttpResponse(content, content_type="application/x-ndjson", headers=headers)
+        return StreamingHttpResponse(content, content_type=CONTAINERS[container], headers=headers)
 
 
 async def _from_thread(lines: Iterator[bytes]) -> AsyncIterator[bytes]:

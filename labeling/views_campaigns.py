@@ -18,6 +18,7 @@ from accounts.models import CampaignRole, User
 from labeling import campaigns, reports
 from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
 from labeling.assignment import progress, why_empty
+from labeling.exporting import EXPORTS
 from labeling.forms import MAX_GUIDELINES, CampaignForm, MemberForm, RoleForm
 from labeling.models import Campaign, Contribution, Membership
 from labeling.steering import standing
@@ -83,6 +84,7 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     if context["can_review"]:
         context |= {"people": reports.contribution_rows(campaign), "standing": standing(campaign)}
         context["has_rankings"] = campaign.rankings.accepted().exists()
+        context["exports"] = EXPORTS.items()
     else:
         context["why"] = why_empty(request.user, campaign, now=timezone.now()) if campaign.state != "open" else ""
     return render(request, "labeling/campaign_detail.html", context)
