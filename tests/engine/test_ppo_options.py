@@ -220,6 +220,7 @@ def test_options_resume_to_the_same_bytes(places: Path, tmp_path: Path, options:
         ({"missing_end": "explode"}, "one of replace, add, ignore"),
         ({"kl_controller": "adaptive", "kl_horizon": 8, "batch_size": 16}, "kl_horizon counts episodes"),
         ({"lora_variant": "adalora", "ema": 0.9}, "ranks that adalora takes away"),
+        ({"lora_variant": "adalora", "max_approxkl": 0.1}, "a plan over all steps"),
     ],
 )
 def test_settings_that_do_not_go_together_are_said(settings: dict[str, Any], sentence: str) -> None:

@@ -356,6 +356,8 @@ class PpoConfig(CommonConfig, ParallelConfig, LoraConfig, SamplingSettings, Rewa
             raise ConfigError(f"kl_horizon counts episodes: set it to batch_size ({self.batch_size}) or more.")
         if self.ema and self.lora_variant == ADALORA:
             raise ConfigError("A running mean would keep ranks that adalora takes away: set ema to 0.")
+        if self.max_approxkl and self.lora_variant == ADALORA:
+            raise ConfigError("adalora takes ranks away by a plan over all steps: set max_approxkl to 0.")
 
 
 @dataclass(frozen=True)
