@@ -22,19 +22,6 @@ from tests.conftest import client_for
 USER = {"role": "user", "content": "=1+1, \"quoted\"\r\nand 'more'\n"}
 TEXTS = ["plain", "=cmd()", "+1", "-1", "@x", "\ttab", "\rreturn", "'=kept", "\n\nHuman: hi", "", "ü\n,;"]
 TEXTS.append('[{"role": "x"}]')
-    "plain",
-    "=cmd()",
-    "+1",
-    "-1",
-    "@x",
-    "\ttab",
-    "\rreturn",
-    "'=kept",
-    '[{"role": "x"}]',
-    "\n\nHuman: hi",
-    "",
-    "ü\n,;",
-]
 
 
 def said(content: str, role: str = "assistant") -> dict[str, str]:
