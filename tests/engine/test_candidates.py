@@ -25,12 +25,13 @@ def candidate(item: str, *answers: str) -> dict[str, Any]:
 
 
 CANDIDATE_ROWS = [candidate("pair", "zzz", "a"), candidate("same", "z", "z"), candidate("three", "zz", "bd", "zb")]
+ALONE = candidate("alone", "z")  # compares nothing
 
 
 def ask(run: RunDir) -> RunDir:
     """Give the run candidates, too."""
     rankings = len(list(read_jsonl(run.data / "rankings.jsonl")))
-    count = write_jsonl(run.data / CANDIDATES, CANDIDATE_ROWS)
+    count = write_jsonl(run.data / CANDIDATES, [*CANDIDATE_ROWS, ALONE])
     run.write_manifest({"rankings.jsonl": rankings, CANDIDATES: count})
     return run
 
@@ -55,7 +56,7 @@ def test_gains_are_the_disagreement_of_the_saved_members(tmp_path: Path, base: s
         assert gains[row["item"]] == pytest.approx(expected, rel=1e-3, abs=1e-7)
     assert gains["same"] == 0 < gains["pair"]
     files = json.loads((run.artifact / "card.json").read_text())["data"]["files"]
-    assert files[CANDIDATES]["rows"] == 3
+    assert files[CANDIDATES]["rows"] == 4
     again = ask(make_run(tmp_path / "again", planted_rows(40, 2, 0), base=base, members=3))
     assert main([str(again.path)]) == 0
     assert (again.artifact / CANDIDATES).read_bytes() == (run.artifact / CANDIDATES).read_bytes()

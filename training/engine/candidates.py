@@ -43,7 +43,7 @@ def gains_of(model: Ensemble, rows: list[dict[str, Any]]) -> Iterator[dict[str, 
                 sequences = model.members[0].encode_together(conversations)
             except EncodingError:
                 continue
-            if all(sequences):
+            if len(sequences) > 1 and all(sequences):
                 groups.append(sequences)
                 items.append(row["item"])
         of_members = [member.group_scores(groups) for member in model.members]
