@@ -168,8 +168,9 @@ def _check_inputs(kind: str, inputs: Inputs) -> None:
         raise RunNotPossible("Choose the campaign whose rankings or prompts the run reads.")
     if inputs.base is None:
         raise RunNotPossible("Choose the model to start from. A base model is registered on the models page.")
-    if inputs.base.kind not in (ModelArtifact.Kind.BASE, ModelArtifact.Kind.POLICY):
-        raise RunNotPossible(f"“{inputs.base}” is no language model to start from: choose a base model or a policy.")
+    for model in filter(None, (inputs.base, inputs.versus)):
+        if model.kind not in (ModelArtifact.Kind.BASE, ModelArtifact.Kind.POLICY):
+            raise RunNotPossible(f"“{model}” is no language model to start from: choose a base model or a policy.")
     if kind == Kind.PPO and inputs.reward is None:
         raise RunNotPossible("Choose the reward model that PPO trains against.")
     if inputs.more_rewards and inputs.reward is None:

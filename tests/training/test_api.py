@@ -110,6 +110,9 @@ def test_ppo_takes_several_rewards_and_demonstrations(
     alone = {"kind": "sampling", "campaign": labeled.public_id, "base": base.public_id} | {"more_rewards": ids[1:]}
     refused = post(client_of_researcher, "/api/runs/", alone)
     assert refused.status_code == 400 and "further ones are added to" in refused.json()["detail"]
+    compared = body | {"kind": "sampling", "settings": {"versus": ids[0]}}
+    refused = post(client_of_researcher, "/api/runs/", compared)
+    assert refused.status_code == 400 and "no language model" in refused.json()["detail"]
     hidden = post(client_of_researcher, "/api/runs/", body | {"settings": {"more_reward_paths": "/etc"}})
     assert hidden.status_code == 400 and "cannot be set by hand" in hidden.json()["detail"]
 
