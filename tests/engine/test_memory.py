@@ -19,7 +19,7 @@ from training.engine import reward
 from training.engine.config import RewardConfig
 from training.engine.logprobs import token_logprobs
 from training.engine.memory import checkpoint_activations, peak_megabytes
-from training.engine.models import RoleModel
+from training.engine.models import RoleModel, load_start
 from training.engine.session import EngineError
 
 IDS = torch.randint(5, 23, (4, 40), generator=torch.Generator().manual_seed(0))
@@ -78,11 +78,16 @@ def test_a_reward_run_recomputes_whatever_shares_its_base(members: int, tmp_path
     assert layers and all(layer.gradient_checkpointing and layer.training for layer in layers)
 
 
-def test_layers_that_drop_out_by_their_own_flag_do_not_while_they_recompute() -> None:
+def make_opt() -> OPTForCausalLM:
+    """A model whose layers drop out by their own flag."""
     torch.manual_seed(0)
     config = OPTConfig(vocab_size=23, hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=2,
                        num_attention_heads=4, max_position_embeddings=64, dropout=0.5)  # fmt: skip
-    roles = RoleModel(OPTForCausalLM(config), make_tokenizer(), "tiny")
+    return OPTForCausalLM(config)
+
+
+def test_layers_that_drop_out_by_their_own_flag_do_not_while_they_recompute() -> None:
+    roles = RoleModel(make_opt(), make_tokenizer(), "tiny")
     plain = roles.hidden(IDS)
     checkpoint_activations(roles.model)
     torch.testing.assert_close(roles.hidden(IDS), plain)
@@ -90,6 +95,17 @@ def test_layers_that_drop_out_by_their_own_flag_do_not_while_they_recompute() ->
     roles.learn("policy")
     roles.hidden(IDS).sum().backward()  # recomputes what it kept no activations of
     torch.testing.assert_close(roles.hidden(IDS), plain)
+
+
+def test_nor_do_those_of_a_copy_that_learns_as_a_whole(tmp_path: Path) -> None:
+    make_opt().save_pretrained(tmp_path / "base")
+    make_tokenizer().save_pretrained(tmp_path / "base")
+    settings = {"base": str(tmp_path / "base"), "lora_rank": 0, "gradient_checkpointing": True, "device": "cpu"}
+    session = open_session(make_run(tmp_path / "run", "ppo", settings))
+    roles = load_start(session, "policy", session.config)
+    whole = roles.hidden(IDS)
+    roles.use("base")
+    torch.testing.assert_close(whole, roles.hidden(IDS))
 
 
 def test_a_model_that_cannot_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -380,6 +380,8 @@ def load_start(session: Session, role: str, settings: Any) -> RoleModel:
         if session.config.adapter:
             raise EngineError(WHOLE_FROM_ADAPTER)
         roles.add_whole(role)
+        if session.config.gradient_checkpointing:
+            checkpoint_activations(roles.model)  # the copy recomputes for itself
     elif session.config.adapter:
         roles.add_start(role, adapter_folder(session.config.adapter), **asdict(settings.lora()))
     else:
