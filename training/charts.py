@@ -66,7 +66,9 @@ COEFFICIENT = Chart(
     ("objective/kl_coef",),
     when=lambda settings: settings.get("kl_controller") == "adaptive",
 )
-SPEED = Chart("speed", "Tokens per second", "Read in a step, or generated and learned from.", ("perf/tokens_per_second",))
+SPEED = Chart(
+    "speed", "Tokens per second", "Read in a step, or generated and learned from.", ("perf/tokens_per_second",)
+)
 REPEATS = Chart(
     "distinct", "Variety", "Share of an answer's pairs of tokens that are different.", ("objective/distinct",)
 )
