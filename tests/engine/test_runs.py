@@ -181,6 +181,11 @@ def test_a_bad_config_is_said(tmp_path: Path) -> None:
     assert "no setting epoch" in fail(rundir)
 
 
+def test_more_devices_than_a_machine_can_have_are_said(places: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("training.engine.__main__.launch", lambda *_: pytest.fail("processes were started"))
+    assert "1024 devices of a machine" in fail(ppo_run(places, tmp_path / "run", devices=1024))
+
+
 def test_ppo_without_a_reward_model_is_said(places: Path, tmp_path: Path) -> None:
     assert "set reward_path" in fail(ppo_run(places, tmp_path / "run", reward_path=""))
 

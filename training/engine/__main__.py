@@ -28,6 +28,7 @@ from .rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
 
 ONE_DEVICE = ("reward",)
 """Kinds of runs that are not split."""
+FEW = 8  # processes that any machine may try
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         devices = getattr(config, "devices", 1)
         if getattr(config, "executor", LOCAL) == RAY:
             return _submit(rundir, devices, config.device)
+        if devices > (most := max(FEW, os.cpu_count() or 1)):  # each is a program with torch in memory
+            return _fail(rundir, f"The run asks for {devices} devices of a machine that can serve {most}.")
         if devices > 1:
             return launch(rundir.path, devices)
     if kind in ONE_DEVICE and int(os.environ.get("WORLD_SIZE", 1)) > 1:
