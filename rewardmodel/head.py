@@ -41,6 +41,7 @@ class RewardHead(nn.Module):
         return self.normalised(self.raw(hidden))
 
     def normalised(self, raw: Tensor) -> Tensor:
+        """Scores of raw ones."""
         return (raw - self.mean) / self.sd
 
 

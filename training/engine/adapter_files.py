@@ -42,6 +42,7 @@ def base_of(folder: Path) -> str:
 
 
 def read_adapter_config(folder: Path) -> Any:
+    """Peft's config of a saved LoRA, DoRA or VeRA adapter, to be trained on. Raises EngineError."""
     try:
         values = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         config = LoraConfig.from_peft_type(**values)

@@ -46,6 +46,7 @@ def merge(artifact: Path, target: Path, base: str = "", rank: int = 0) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command of the module's docstring; exits with a sentence where it cannot."""
     parser = argparse.ArgumentParser(prog="python -m training.engine.merge", description="Merge an adapter.")
     parser.add_argument("artifact", type=Path, help="folder of the adapter")
     parser.add_argument("folder", type=Path, help="where to write the model")

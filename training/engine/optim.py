@@ -15,6 +15,7 @@ def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Of every group, times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("factor", 1.0)  # LoRA+ has another for B
 
