@@ -30,6 +30,7 @@ from labeling.access import ANY_ROLE, LABELING_ROLES, REPORT_ROLES, get_campaign
 from labeling.annotation import CannotUndo, submit_and_claim, submit_ranking, undo_last
 from labeling.assignment import LeaseLost, Task, claim_next, heartbeat, progress, release, skip, why_empty
 from labeling.exporting import CONTAINERS, EXPORTS, export_lines
+from labeling.formats.registry import FORMATS
 from labeling.importing import ImportFailed, import_file
 from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols import InvalidRanking, tiers_of_labels
@@ -194,7 +195,9 @@ class CampaignImports(CampaignView):
         campaign = self.campaign(campaign_id)
         data = _checked(serializers.UploadSerializer(data=request.data))
         file = data["file"]
-        record = import_file(campaign, file, name=data.get("name") or file.name, user=_user(request))
+        chosen = FORMATS.get(data.get("form", ""))
+        name = data.get("name") or file.name
+        record = import_file(campaign, file, name=name, user=_user(request), chosen=chosen)
         return Response(serializers.ImportSerializer(record).data, status=201)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 
 from accounts.models import CampaignRole, User
+from labeling.formats import columns
+from labeling.formats.columns import Columns
+from labeling.formats.registry import FORMATS
 from labeling.models import Campaign
 
 MAX_GUIDELINES = 50_000
@@ -48,11 +52,43 @@ class ImportForm(forms.Form):
         widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst"}),
     )
 
+    form = forms.ChoiceField(
+        label="Read it as",
+        required=False,
+        choices=[
+            ("", "What each row looks like"),
+            *((format.name, format.title) for format in FORMATS.values()),
+            (columns.NAME, columns.TITLE),
+        ],
+    )
+
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
         if file.size > MAX_UPLOAD:
             raise forms.ValidationError("This file is larger than 1 GiB. Use `manage.py import_items` on the server.")
         return file
+
+
+class ColumnsForm(forms.Form):
+    """Which column of a table is what."""
+
+    prompt, answer_a, answer_b = (forms.CharField(max_length=200, strip=False) for _ in range(3))
+    source_a, source_b, winner = (forms.CharField(max_length=200, strip=False, required=False) for _ in range(3))
+
+    def __init__(self, data: Any, names: Sequence[str] = ()) -> None:
+        super().__init__(data, prefix="column")
+        for field in self.fields.values():
+            field.widget = forms.Select(choices=[("", "–"), *((name, name) for name in names)])
+
+    def columns(self) -> Columns:
+        """Of a valid form."""
+        given = self.cleaned_data
+        return Columns(
+            given["prompt"],
+            (given["answer_a"], given["answer_b"]),
+            (given["source_a"], given["source_b"]),
+            given["winner"],
+        )
 
 
 class RoleForm(forms.Form):

@@ -20,6 +20,7 @@ from accounts.models import User
 from labeling.containers import read_rows
 from labeling.events import campaign_changed
 from labeling.files import BadLine
+from labeling.formats.base import Format
 from labeling.formats.registry import Parsed, parse_rows
 from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot
 from labeling.rows import ParsedRow
@@ -33,12 +34,11 @@ class ImportFailed(Exception):
     """Nothing can be imported; the message says why. Bad lines never raise, they are in the report."""
 
 
-def import_file(campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None, form: str = "") -> Import:
-    """Bring in a file of any kind; `form` is the name of a format where it shall not be seen from each row.
-
-    The report is a saved `Import`.
-    """
-    return _import(campaign, parse_rows(read_rows(file), campaign.protocol, form), name=name, user=user)
+def import_file(
+    campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None, chosen: Format | None = None
+) -> Import:
+    """Bring in a file of any kind; without a chosen format, each row shows its own. The report is a saved `Import`."""
+    return _import(campaign, parse_rows(read_rows(file), campaign.protocol, chosen), name=name, user=user)
 
 
 def import_rows(campaign: Campaign, rows: Iterable[Any], *, name: str, user: User | None = None) -> Import:

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from accounts.models import CampaignRole
 from labeling.assignment import Progress, Task
+from labeling.formats.registry import FORMATS
 from labeling.models import Campaign, Import, Membership
 from labeling.protocols import FLAGS, MAX_RATIONALE, ROLES, SKIP_REASONS
 
@@ -63,6 +64,11 @@ class MemberSerializer(serializers.ModelSerializer[Membership]):
 class UploadSerializer(serializers.Serializer[Any]):
     file = serializers.FileField(help_text="JSON, CSV or Parquet; plain, gzip or zstd.", allow_empty_file=True)
     name = serializers.CharField(required=False, max_length=255, help_text="Instead of the file's own name.")
+    form = serializers.ChoiceField(
+        choices=list(FORMATS),
+        required=False,
+        help_text="Read all rows as this format, instead of seeing it from each row.",
+    )
 
 
 class LineErrorSerializer(serializers.Serializer[Any]):

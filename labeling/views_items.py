@@ -15,9 +15,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole
 from labeling.access import REPORT_ROLES, campaign_role
-from labeling.forms import ImportForm
+from labeling.formats.columns import NAME as COLUMNS
+from labeling.formats.registry import FORMATS
+from labeling.forms import ColumnsForm, ImportForm
 from labeling.importing import ImportFailed, import_file
 from labeling.models import Campaign, Item, Ranking
+from labeling.previewing import preview_file
 from labeling.protocols import FLAGS, LABELS, labels_of_tiers
 from labeling.screen import shared_turns, single_turns
 from labeling.views_campaigns import campaign_context
@@ -28,16 +31,32 @@ PAGE_SIZE = 50
 @campaign_role(CampaignRole.MANAGER)
 @require_http_methods(["GET", "HEAD", "POST"])
 def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """Bring a file in, or (`preview`) see what it would bring. `cut` says that only its beginning was sent for that."""
     form = ImportForm(request.POST or None, request.FILES or None)
+    preview, columns = None, None
     if request.method == "POST" and form.is_valid():
         file = form.cleaned_data["file"]
-        try:
-            record = import_file(campaign, file, name=file.name, user=request.user)
-            return redirect("campaign_import_report", campaign.public_id, record.pk)
-        except ImportFailed as failure:
-            form.add_error("file", str(failure))
+        is_table = form.cleaned_data["form"] == COLUMNS
+        names = preview_file(file, campaign.protocol).columns if is_table else []
+        columns = ColumnsForm(request.POST, names) if is_table else None
+        chosen = FORMATS.get(form.cleaned_data["form"])
+        if columns and columns.is_valid():
+            chosen = columns.columns().as_format()
+        file.seek(0)
+        if "preview" in request.POST:
+            preview = preview_file(file, campaign.protocol, chosen=chosen, is_cut="cut" in request.POST)
+        elif columns and not columns.is_valid():
+            form.add_error("form", "Say which columns have the prompt and the two answers.")
+        else:
+            try:
+                record = import_file(campaign, file, name=file.name, user=request.user, chosen=chosen)
+                return redirect("campaign_import_report", campaign.public_id, record.pk)
+            except ImportFailed as failure:
+                form.add_error("file", str(failure))
     context = campaign_context(request, campaign, "import") | {
         "form": form,
+        "columns": columns,
+        "preview": preview,
         "imports": campaign.imports.order_by("-pk"),
     }
     return render(request, "labeling/campaign_import.html", context, status=422 if form.errors else 200)

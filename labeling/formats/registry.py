@@ -52,9 +52,9 @@ def detect(rows: Sequence[Any]) -> dict[str, float | str]:
     return dict(sorted(found.items(), key=lambda entry: -entry[1] if isinstance(entry[1], float) else 1))
 
 
-def parse_rows(rows: Iterable[tuple[int, Any]], protocol: str, format: str = "") -> Parsed:
+def parse_rows(rows: Iterable[tuple[int, Any]], protocol: str, chosen: Format | None = None) -> Parsed:
     """Items of numbered rows, which may be any JSON value; each that cannot be taken is a BadLine with the reason."""
-    for number, row in _joined(_own_rows(rows, FORMATS.get(format)), COMPLETIONS[protocol][1]):
+    for number, row in _joined(_own_rows(rows, chosen), COMPLETIONS[protocol][1]):
         try:
             yield number, row if isinstance(row, BadLine) else parse_row(row, protocol)
         except BadLine as error:

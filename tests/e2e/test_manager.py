@@ -13,6 +13,7 @@ from accounts.models import User
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Ranking
 from tests.conftest import PASSWORD, Site, make_user
+from tests.e2e.test_axe import violations
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -98,6 +99,30 @@ def test_a_refused_upload_says_why_without_leaving_the_page(page: Page, sign_in:
     page.get_by_label("File", exact=True).set_input_files(tmp_path / "rows.jsonl")
     page.get_by_role("button", name="Import").click()
     page.get_by_role("status").filter(has_text="The campaign is closed.").wait_for()
+
+
+def test_a_chosen_file_is_previewed_and_its_columns_are_mapped(page: Page, sign_in: SignIn, tmp_path: Path) -> None:
+    admin = make_user("admin", "admin")
+    campaign = Campaign.objects.create(name="New", created_by=admin)
+    sign_in(page.context, admin)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/campaigns/{campaign.public_id}/import")
+    rows = "".join(f"Why {n}?,Because.,{'So. ' * 20}\n" for n in range(30_000))  # more than is sent for a preview
+    (tmp_path / "table.csv").write_text("Question,One,Two\n" + rows[:2_000_000].rsplit("\n", 1)[0])
+    page.get_by_label("File", exact=True).set_input_files(tmp_path / "table.csv")
+    page.get_by_text("No item can be made of these rows.").wait_for()
+    page.get_by_label("Read it as").select_option("columns")
+    page.get_by_label("Prompt", exact=True).select_option("Question")
+    page.get_by_label("Answer a").select_option("One")
+    page.get_by_label("Answer b").focus()
+    page.get_by_label("Answer b").select_option("Two")
+    page.get_by_role("status").filter(has_text="Preview of the first 20 rows").wait_for()
+    page.get_by_text("Why 0?").wait_for()
+    assert page.evaluate("document.activeElement.id") == "id_column-answer_b"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(page) == []
+    page.get_by_role("button", name="Import").click()
+    page.get_by_text("Every line could be read.").wait_for()
 
 
 def test_closing_a_campaign_asks_first(page: Page, sign_in: SignIn) -> None:

@@ -226,6 +226,9 @@ def test_an_upload_of_nothing_or_of_a_form_field_is_answered(campaign: Campaign,
     assert empty.json()["errors"] == [{"line": 1, "reason": "The file is empty."}]
     packed = SimpleUploadedFile("x.gz", gzip.compress(b'{"prompt": "Q", "completions": ["a", "b"]}'))
     assert client.post(url, {"file": packed, "name": "mine"}).json()["name"] == "mine"
+    row = SimpleUploadedFile("x.jsonl", b'{"prompt": "Q", "completions": ["a", "c"]}')
+    assert "does not look like TRL" in client.post(url, {"file": row, "form": "trl"}).json()["errors"][0]["reason"]
+    assert client.post(url, {"file": row, "form": "none"}).status_code == 400
     campaign.state = "closed"
     campaign.save(update_fields=["state"])
     assert client.post(url, {"file": SimpleUploadedFile("x", b"{}")}).json() == {"detail": "The campaign is closed."}

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from labeling.containers import read_rows
 from labeling.files import BadLine
+from labeling.formats.base import Format
+from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS, detect, format_of, parse_rows
 from labeling.rows import ParsedRow, check_storable
 
@@ -20,8 +22,8 @@ GOLDEN = Path(__file__).parent / "formats"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
 
 
-def parsed(rows: list[Any], protocol: str = "ranking", form: str = "") -> list[Any]:
-    return [item for _, item in parse_rows(enumerate(rows, 1), protocol, form)]
+def parsed(rows: list[Any], protocol: str = "ranking", chosen: Format | None = None) -> list[Any]:
+    return [item for _, item in parse_rows(enumerate(rows, 1), protocol, chosen)]
 
 
 def summary(item: ParsedRow | BadLine) -> Any:
@@ -73,7 +75,7 @@ def test_detection_says_why_a_format_does_not_fit():
 
 
 def test_a_format_that_was_chosen_refuses_the_rows_of_others():
-    [item] = parsed([FORMATS["arena"].example], "pair", "trl")
+    [item] = parsed([FORMATS["arena"].example], "pair", FORMATS["trl"])
     assert str(item).startswith("The line does not look like TRL")
 
 
@@ -140,7 +142,7 @@ def test_whatever_is_wrong_in_a_row_it_is_refused_with_a_sentence(
             place = place[key]
         if key is not None:
             place[key] = data.draw(VALUES)
-    for item in parsed([row, row], protocol, name if chosen else ""):
+    for item in parsed([row, row], protocol, FORMATS[name] if chosen else None):
         if isinstance(item, BadLine):
             assert str(item).endswith((".", "?", ":")) and len(str(item)) < 700
         else:
@@ -160,3 +162,37 @@ def test_a_row_of_no_known_form_says_so():
     found = [str(item) for _, item in parse_rows(read_rows(io.BytesIO(b'{"a": 1}\n[1]\n7\n')), "pair")]
     assert found[0].startswith('A line needs "completions"')
     assert found[1:] == ["The line is not a JSON object."] * 2
+
+
+TABLE = {"Question": "Q", "one": "a", "two": "b", "by one": "m1", "by two": "m2", "better": "", "note": 7}
+
+
+@pytest.mark.parametrize(
+    ("winner", "tiers"),
+    [
+        ("A", [[0], [1]]),
+        ("model_b", [[1], [0]]),
+        ("two", [[1], [0]]),
+        (" m1 ", [[0], [1]]),
+        ("Tie", [[0, 1]]),
+        ("", None),
+        (None, None),
+        (2, [[1], [0]]),
+    ],
+)
+def test_the_winner_in_a_table_is_named_by_place_column_or_source(winner: Any, tiers: Any):
+    columns = Columns("Question", ("one", "two"), ("by one", "by two"), "better")
+    [item] = parsed([TABLE | {"better": winner}], "pair", columns.as_format())
+    assert item.tiers == tiers
+    assert item.messages == [{"role": "user", "content": "Q"}]
+    assert [completion.source for completion in item.completions] == ["m1", "m2"]
+    assert item.meta == {"note": 7}
+
+
+def test_a_table_without_the_columns_or_with_another_winner_is_refused():
+    columns = Columns("Question", ("one", "two"), winner="better")
+    wrong = [{"Question": "Q", "one": "a"}, TABLE | {"better": "three"}, TABLE | {"one": None}]
+    reasons = [str(item) for item in parsed(wrong, "pair", columns.as_format())]
+    assert reasons[0] == "The line does not look like Columns that I choose."
+    assert reasons[1].startswith("The winner is 'three'")
+    assert "Completion 1" in reasons[2]

@@ -133,6 +133,49 @@ def test_an_import_reports_line_numbers_and_reasons(campaign: Campaign, manager:
     assert '<td class="number">4</td>' in page.text
 
 
+def test_a_preview_shows_items_formats_and_reasons_and_stores_nothing(campaign: Campaign, manager: User) -> None:
+    row = {"chosen": "\n\nHuman: Hi\n\nAssistant: **Good**", "rejected": "\n\nHuman: Hi\n\nAssistant: <b>bad</b>"}
+    client = client_for(manager)
+    page = client.post(url("campaign_import", campaign), {"file": upload(row, {"prompt": 1}), "preview": "1"})
+    assert page.status_code == 200
+    assert "Preview of the first 2 rows" in page.text
+    assert "50 % read as hh-rlhf" in page.text
+    assert "<strong>Good</strong>" in page.text
+    assert "<b>bad" not in page.text
+    assert "row 2, A line needs" in page.text
+    assert not campaign.imports.exists()
+    cut = {"file": upload(row, '{"chosen": "\\n\\nHu'), "preview": "1", "cut": "1"}
+    assert "Refused" not in client.post(url("campaign_import", campaign), cut).text
+
+
+def test_columns_of_a_table_are_chosen_then_imported(campaign: Campaign, manager: User) -> None:
+    client = client_for(manager)
+
+    def post(**fields: str) -> Any:
+        file = SimpleUploadedFile("table.csv", b"Question,One,Two,Better\nWhy?,Because.,So.,two\n")
+        return client.post(url("campaign_import", campaign), {"file": file, "form": "columns", **fields}, follow=True)
+
+    page = post(preview="1")
+    assert '<option value="Question">Question</option>' in page.text
+    assert "Say which columns" in post().text
+    chosen = {
+        "column-prompt": "Question",
+        "column-answer_a": "One",
+        "column-answer_b": "Two",
+        "column-winner": "Better",
+    }
+    assert "Ranked: B &gt; A" in post(preview="1", **chosen).text
+    post(**chosen)
+    ranking = campaign.rankings.get()
+    assert ranking.tiers == [[1], [0]]
+    assert ranking.item.messages == [{"role": "user", "content": "Why?"}]
+
+
+def test_a_format_that_was_chosen_is_used(campaign: Campaign, manager: User) -> None:
+    client_for(manager).post(url("campaign_import", campaign), {"file": upload(GOOD), "form": "arena"})
+    assert "does not look like Arena" in campaign.imports.get().errors[0]["reason"]
+
+
 def test_a_reason_quotes_a_hostile_line_harmlessly(campaign: Campaign, manager: User) -> None:
     row = {"messages": [{"role": "<script>alert(1)</script>\u202e", "content": "x"}], "completions": ["a", "b"]}
     page = client_for(manager).post(url("campaign_import", campaign), {"file": upload(row)}, follow=True)
