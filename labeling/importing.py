@@ -16,13 +16,16 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from accounts.ids import new_public_id
 from accounts.models import User
 from labeling.containers import read_rows
+from labeling.copying import as_json, copy_rows, new_ids
 from labeling.events import campaign_changed
 from labeling.files import BadLine
 from labeling.formats.base import Format
 from labeling.formats.registry import Parsed, parse_rows
-from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot
+from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot, new_random_key
+from labeling.protocols import Tiers
 from labeling.rows import ParsedRow
 
 BATCH_ROWS, BATCH_CHARACTERS = 500, 8_000_000
@@ -86,64 +89,99 @@ def _store(record: Import, rows: list[ParsedRow]) -> None:
     for index, row in enumerate(rows):
         if row.content_hash not in item_of:
             new.setdefault(row.content_hash, index)
-    items = _create_items(campaign, record, [rows[index] for index in new.values()])
-    item_of |= {item.content_hash: item.pk for item in items}
+    item_of |= _create_items(campaign, record, [rows[index] for index in new.values()])
     rankings = _new_rankings(campaign, record, rows, item_of, known)
-    Ranking.objects.bulk_create(rankings.values())
+    _create_rankings(campaign, [(item_of[rows[n].content_hash], *ranking) for n, ranking in rankings.items()])
 
     accepted = len(rankings.keys() | new.values())
     record.accepted += accepted
     record.duplicates += len(rows) - accepted
     record.rankings += len(rankings)
     record.save(update_fields=["accepted", "duplicates", "rankings"])
-    Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(items) * campaign.overlap)
+    Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(new) * campaign.overlap)
     campaign_changed(campaign)
 
 
-def _create_items(campaign: Campaign, record: Import, rows: list[ParsedRow]) -> list[Item]:
-    items = Item.objects.bulk_create(
-        Item(
-            campaign=campaign,
-            messages=row.messages,
-            content_hash=row.content_hash,
-            meta=row.meta,
-            source_import=record,
-        )
-        for row in rows
+def _create_items(campaign: Campaign, record: Import, rows: list[ParsedRow]) -> dict[str, int]:
+    """Items with their completions and slots; their keys by content hash, in the order of the rows."""
+    now, keys = timezone.now(), new_ids(Item, len(rows))
+    created = list(zip(keys, rows, strict=True))
+    copy_rows(
+        Item,
+        ["id", "campaign_id", "public_id", "messages", "content_hash", "meta", "source_import_id", "created_at"],
+        (
+            (
+                key,
+                campaign.pk,
+                new_public_id(),
+                as_json(row.messages),
+                row.content_hash,
+                as_json(row.meta),
+                record.pk,
+                now,
+            )
+            for key, row in created
+        ),
     )
-    Completion.objects.bulk_create(
-        Completion(item=item, index=index, messages=new.messages, source=new.source, meta=new.meta)
-        for item, row in zip(items, rows, strict=True)
-        for index, new in enumerate(row.completions)
+    copy_rows(
+        Completion,
+        ["item_id", "index", "messages", "source", "meta"],
+        (
+            (key, index, as_json(new.messages), new.source, as_json(new.meta))
+            for key, row in created
+            for index, new in enumerate(row.completions)
+        ),
     )
-    Slot.objects.bulk_create(Slot(campaign=campaign, item=item) for item in items for _ in range(campaign.overlap))
-    return items
+    copy_rows(
+        Slot,
+        ["campaign_id", "item_id", "state", "priority", "random_key", "shown_order"],
+        (
+            (campaign.pk, key, Slot.State.OPEN.value, 0, new_random_key(), "[]")
+            for key in keys
+            for _ in range(campaign.overlap)
+        ),
+    )
+    return {row.content_hash: key for key, row in created}
 
 
 def _new_rankings(
     campaign: Campaign, record: Import, rows: list[ParsedRow], item_of: dict[str, int], known: set[int]
-) -> dict[int, Ranking]:
-    """The rankings that are not there yet, by index of their row. Unnamed labelers of all files are one labeler."""
+) -> dict[int, tuple[str, Tiers]]:
+    """Labeler and tiers that are not there yet, by row. Unnamed labelers of all files are one labeler."""
     imported = Ranking.objects.filter(item__in=known, origin=Ranking.Origin.IMPORTED)
     seen = {_key(*values) for values in imported.values_list("item_id", "labeler", "tiers")}
-    rankings: dict[int, Ranking] = {}
+    rankings: dict[int, tuple[str, Tiers]] = {}
     for index, row in enumerate(rows):
         labeler = row.labeler or (UNNAMED + record.name)[:120]
-        item = item_of[row.content_hash]
-        if row.tiers is None or (key := _key(item, labeler, row.tiers)) in seen:
+        if row.tiers is None or (key := _key(item_of[row.content_hash], labeler, row.tiers)) in seen:
             continue
         seen.add(key)
-        rankings[index] = Ranking(
-            item_id=item,
-            campaign=campaign,
-            labeler=labeler,
-            origin=Ranking.Origin.IMPORTED,
-            tiers=row.tiers,
-            cannot_tell=not row.tiers,
-            protocol=campaign.protocol,
-            guidelines_version=campaign.guidelines_version,
-        )
+        rankings[index] = labeler, row.tiers
     return rankings
+
+
+def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers]]) -> None:
+    same = {
+        "campaign_id": campaign.pk,
+        "origin": Ranking.Origin.IMPORTED.value,
+        "status": Ranking.Status.ACCEPTED.value,
+        "shown_order": "[]",
+        "flags": "[]",
+        "rationale": "",
+        "active_ms": 0,
+        "protocol": campaign.protocol,
+        "guidelines_version": campaign.guidelines_version,
+        "late": False,
+        "created_at": timezone.now(),
+    }
+    copy_rows(
+        Ranking,
+        ["item_id", "labeler", "tiers", "cannot_tell", "public_id", *same],
+        (
+            (item, labeler, as_json(tiers), not tiers, new_public_id(), *same.values())
+            for item, labeler, tiers in rankings
+        ),
+    )
 
 
 def _key(item: int, labeler: str, tiers: Any) -> tuple[int, str, str]:
