@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def demonstrations(count: int) -> list[dict[str, Any]]:
 def test_reading_a_prompt_once_changes_nothing(make_trainer: Any) -> None:
     """Four answers to each prompt in common rows, against a row for each of them."""
     trainer = make_trainer(**GROUPS)
+    trainer.share_prompts(32)
     randomize(trainer.roles, "policy", 3, scale=0.1)
     prompts = [[5 + (i + k) % 18 for k in range(20)] for i in range(4) for _ in range(4)]
     together = trainer.sample(prompts, generator_for(0, "rollout", 1))
@@ -182,11 +184,16 @@ def test_passes_end_when_the_policy_has_moved_enough(make_trainer: Any) -> None:
 def test_a_run_ends_early_when_the_kl_is_too_high(places: Path, tmp_path: Path) -> None:
     settings = settings_in(places, iterations=30, stop_kl=0.05, learning_rate=1e-2, value_warmup=0)
     rundir = make_run(tmp_path / "run", "ppo", settings, prompts=prompt_rows(12))
-    ppo.run(open_session(rundir))
+    session = open_session(rundir)
+    ppo.run(session)
     history = [e["metrics"]["objective/kl"] for e in events_of(rundir, "metrics") if "objective/kl" in e["metrics"]]
     assert len(history) < 30
     assert max(history[:-1]) <= 0.05 < history[-1]
     assert "above stop_kl" in events_of(rundir, "warning")[-1]["message"]
+    assert session.step == session.total_steps == len(history)
+    shutil.rmtree(rundir.artifact)
+    ppo.run(open_session(rundir))  # killed before the artifact was there: nothing more is learned
+    assert len([e for e in events_of(rundir, "metrics") if "objective/kl" in e["metrics"]]) == len(history)
     assert (rundir.artifact / "adapter_model.safetensors").exists()
 
 

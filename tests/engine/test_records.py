@@ -73,10 +73,19 @@ def test_a_torn_checkpoint_is_skipped_and_said(rundir: RunDir, damage: str) -> N
             state.unlink()
     work(open_session(rundir), 9)
     warnings = events_of(rundir, "warning")
-    assert ["step_000004 is incomplete" in event["message"] for event in warnings] == [True]
+    assert ["step_000004 cannot be used" in event["message"] for event in warnings] == [True]
     # The repeated events keep their numbers, or a reader who has them would miss others.
     assert warnings[0]["seq"] == 7
     assert [seq for seq, _, _ in lines(rundir)] == list(range(1, 12))
+
+
+def test_a_checkpoint_of_another_version_is_skipped_and_said(rundir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.save(rundir, 3, {"a": 1}, seq=1, offset=0, keep=5)
+    assert checkpoints.load_newest(rundir)[0] is not None
+    monkeypatch.setattr(checkpoints, "FORMAT", checkpoints.FORMAT + 1)
+    found, (sentence,) = checkpoints.load_newest(rundir)
+    assert found is None
+    assert "another version of Prefloop" in sentence
 
 
 def test_a_crash_while_saving_leaves_the_older_checkpoint(rundir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

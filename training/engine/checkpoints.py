@@ -19,6 +19,7 @@ import torch
 from .rundir import RunDir, sha256_of
 
 STATE, MARKER = "state.pt", "complete.json"
+FORMAT = 2  # raise it when what trainers save changes
 
 
 class TornCheckpoint(Exception):
@@ -44,7 +45,7 @@ def save(rundir: RunDir, step: int, state: dict[str, Any], *, seq: int, offset: 
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)
     _write_synced(unfinished / STATE, lambda path: torch.save({"state": state, "rng": capture_rng()}, path))
-    facts = {"step": step, "seq": seq, "offset": offset, "sha256": sha256_of(unfinished / STATE)}
+    facts = {"format": FORMAT, "step": step, "seq": seq, "offset": offset, "sha256": sha256_of(unfinished / STATE)}
     _write_synced(unfinished / MARKER, lambda path: path.write_text(json.dumps(facts)))
     unfinished.rename(target)
     _sync_folder(rundir.checkpoints)
@@ -60,7 +61,7 @@ def load_newest(rundir: RunDir) -> tuple[Checkpoint | None, list[str]]:
         try:
             return _load(folder), warnings
         except TornCheckpoint as error:
-            warnings.append(f"Checkpoint {folder.name} is incomplete ({error}); an older one is used.")
+            warnings.append(f"Checkpoint {folder.name} cannot be used: {error}.")
     return None, warnings
 
 
@@ -86,6 +87,8 @@ def _load(folder: Path) -> Checkpoint:
         facts = json.loads((folder / MARKER).read_text())
         if sha256_of(folder / STATE) != facts["sha256"]:
             raise TornCheckpoint("its state does not match its hash")
+        if facts.get("format") != FORMAT:
+            raise TornCheckpoint("another version of Prefloop wrote it")
     except (OSError, ValueError, KeyError) as error:
         raise TornCheckpoint("files are missing") from error
     content = torch.load(folder / STATE, map_location="cpu", weights_only=True)

@@ -40,18 +40,20 @@ def run(session: Session) -> None:
     held_out = [i for i, row in enumerate(rows) if row.get("split") == "eval"]
     shown = [(rows[i]["messages"], encoded[i]) for i in held_out or train[: config.samples]]
     showcase = Showcase(shown, trainer.answers, config, held_out=bool(held_out))
+    trainer.share_prompts(max(map(len, encoded)) + config.max_new_tokens)
     gap = trainer.self_check(prompts, config.seed)
     session.stage("train", f"{len(prompts)} prompts; log-prob gap {gap:.1e}.", total_steps=config.iterations)
     done, saved = session.resume()
-    metrics: dict[str, float] = {}
+    metrics, enough = {}, ""
     watch = Watch(config.kl_budget or budget_of(config.reward_path))
     if saved:
         trainer.load_state(saved["trainer"])
         watch.load_state(saved["watch"])
-        metrics, showcase.metrics = saved["metrics"], saved["shown"]
+        metrics, showcase.metrics, enough = saved["metrics"], saved["shown"], saved["enough"]
+        session.total_steps = done if enough else config.iterations
     else:
         showcase.show(session, 0)
-    for iteration in range(done + 1, config.iterations + 1):
+    for iteration in range(done + 1, session.total_steps + 1):
         clock = PhaseClock(session.device)
         chosen = indices_of_step(len(prompts), config.batch_size // config.completions, iteration, config.seed)
         with trainer.roles.truncated("policy", config.seed, iteration):  # a DyLoRA policy samples as it learns
@@ -74,9 +76,11 @@ def run(session: Session) -> None:
             showcase.show(session, iteration)
         if enough:
             session.warn(iteration, enough)
-            break
-        state = {"metrics": metrics, "shown": showcase.metrics, "watch": watch.state()}
+            session.stage("finish", "Writing the policy.", total_steps=iteration)
+        state = {"metrics": metrics, "shown": showcase.metrics, "watch": watch.state(), "enough": enough}
         session.end_step(iteration, lambda: state | {"trainer": trainer.state()})  # noqa: B023
+        if enough:
+            break
     with trainer.kept_policy():
         final = metrics | showcase.metrics
         size = trainer.roles.base_bytes()

@@ -96,9 +96,14 @@ class Trainer:
             self.optimizers["value"] = adamw(value, c.value_learning_rate)
         self.roles.learn("policy", *(["value"] if self.values_from == "value" else []))
         self.mean_policy = self.roles.state("policy") if c.ema else {}
-        reader = Reader(self.roles.backbone, "last", 0, self.roles.context or 1 << 20)
-        longest = c.max_prompt_tokens + c.max_new_tokens
-        self._share = self.roles.hidden_size if c.completions > 1 and reader.shares_beginnings(longest) else None
+        self._share: int | None = None
+
+    def share_prompts(self, longest: int) -> None:
+        """From now on, answers to one prompt share rows, if this model reads such rows of that length as it reads the
+        answers alone."""
+        reader = Reader(self.roles.backbone, "last", 0, longest)
+        shares = self.config.completions > 1 and reader.shares_beginnings(longest)
+        self._share = self.roles.hidden_size if shares else None
 
     @property
     def values_from(self) -> str | None:
