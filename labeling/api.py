@@ -14,6 +14,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, StreamingHttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -35,6 +36,7 @@ from labeling.importing import ImportFailed, import_file
 from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols import InvalidRanking, tiers_of_labels
 from labeling.reports import campaign_report
+from labeling.uploads import is_large, store_upload
 
 Roles = tuple[CampaignRole, ...]
 MANAGER: Roles = (CampaignRole.MANAGER,)
@@ -188,17 +190,29 @@ class CampaignImports(CampaignView):
     parser_classes = [MultiPartParser]
 
     @extend_schema(
-        request={"multipart/form-data": serializers.UploadSerializer}, responses={201: serializers.ImportSerializer}
+        request={"multipart/form-data": serializers.UploadSerializer},
+        responses={201: serializers.ImportSerializer, 202: serializers.ImportSerializer},
     )
     def post(self, request: Request, campaign_id: str) -> Response:
-        """Bring in a file. Good lines are kept whatever the others are."""
+        """Bring in a file. Good lines are kept whatever the others are. A large file is imported later (202)."""
         campaign = self.campaign(campaign_id)
         data = _checked(serializers.UploadSerializer(data=request.data))
         file = data["file"]
         chosen = FORMATS.get(data.get("form", ""))
         name = data.get("name") or file.name
-        record = import_file(campaign, file, name=name, user=_user(request), chosen=chosen)
-        return Response(serializers.ImportSerializer(record).data, status=201)
+        bring, code = (store_upload, 202) if is_large(file, file.size) else (import_file, 201)
+        record = bring(campaign, file, name=name, user=_user(request), chosen=chosen)
+        return Response(serializers.ImportSerializer(record).data, status=code)
+
+
+class CampaignImport(CampaignView):
+    roles = {"GET": MANAGER}
+
+    @extend_schema(responses=serializers.ImportSerializer)
+    def get(self, request: Request, campaign_id: str, import_id: int) -> Response:
+        """How far an import is. It is over when `finished_at` or `failure` is there."""
+        record = get_object_or_404(self.campaign(campaign_id).imports, pk=import_id)
+        return Response(serializers.ImportSerializer(record).data)
 
 
 class CampaignNext(CampaignView):

@@ -8,6 +8,9 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/state", api.CampaignState.as_view(), name="api_campaign_state"),
     path("campaigns/<str:campaign_id>/members", api.CampaignMembers.as_view(), name="api_campaign_members"),
     path("campaigns/<str:campaign_id>/imports", api.CampaignImports.as_view(), name="api_campaign_imports"),
+    path(
+        "campaigns/<str:campaign_id>/imports/<int:import_id>", api.CampaignImport.as_view(), name="api_campaign_import"
+    ),
     path("campaigns/<str:campaign_id>/next", api.CampaignNext.as_view(), name="api_campaign_next"),
     path("campaigns/<str:campaign_id>/undo", api.CampaignUndo.as_view(), name="api_campaign_undo"),
     path("campaigns/<str:campaign_id>/export", api.CampaignExport.as_view(), name="api_campaign_export"),

@@ -8,8 +8,8 @@ locked during a batch, so imports and changes of the overlap come one after anot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from django.db import transaction
@@ -41,36 +41,51 @@ def import_file(
     campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None, chosen: Format | None = None
 ) -> Import:
     """Bring in a file of any kind; without a chosen format, each row shows its own. The report is a saved `Import`."""
-    return _import(campaign, parse_rows(read_rows(file), campaign.protocol, chosen), name=name, user=user)
+    return import_parsed(campaign, parse_rows(read_rows(file), campaign.protocol, chosen), name=name, user=user)
 
 
 def import_rows(campaign: Campaign, rows: Iterable[Any], *, name: str, user: User | None = None) -> Import:
     """The same for rows that are objects already."""
-    return _import(campaign, parse_rows(enumerate(rows, 1), campaign.protocol), name=name, user=user)
+    return import_parsed(campaign, parse_rows(enumerate(rows, 1), campaign.protocol), name=name, user=user)
 
 
-def _import(campaign: Campaign, parsed: Parsed, *, name: str, user: User | None) -> Import:
+def import_parsed(campaign: Campaign, parsed: Parsed, *, name: str, user: User | None) -> Import:
+    """The same for rows that were read already."""
+    record = new_import(campaign, name=name, user=user)
+    continue_import(record, parsed)
+    return record
+
+
+def new_import(campaign: Campaign, *, name: str, user: User | None) -> Import:
+    """An import of which nothing was read yet."""
     if campaign.state == Campaign.State.CLOSED:
         raise ImportFailed("The campaign is closed.")
-    record = Import.objects.create(campaign=campaign, user=user, name=name.replace("\x00", "")[:255] or "unnamed")
+    name = name.replace("\x00", "")[:255] or "unnamed"
+    return Import.objects.create(campaign=campaign, user=user, name=name)
+
+
+def continue_import(record: Import, parsed: Parsed, *, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Bring in what is behind the import's position, until `stop` is true after a batch. Whether all was read."""
     batch: list[ParsedRow] = []
-    characters = 0
-    for number, row in parsed:
+    characters, waiting = 0, 0
+    for number, row in islice(parsed, record.position, None):
+        record.position += 1
+        waiting += 1
         if isinstance(row, BadLine):
             record.rejected += 1
             if len(record.errors) < MAX_ERRORS:
                 record.errors.append({"line": number, "reason": str(row)})
-            continue
-        batch.append(row)
-        characters += _size(row)
-        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+        else:
+            batch.append(row)
+            characters += _size(row)
+        if waiting >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
             _store(record, batch)
-            batch, characters = [], 0
-    if batch:
-        _store(record, batch)
+            batch, characters, waiting = [], 0, 0
+            if stop():
+                return False
     record.finished_at = timezone.now()
-    record.save(update_fields=["rejected", "errors", "finished_at"])
-    return record
+    _store(record, batch)
+    return True
 
 
 def _size(row: ParsedRow) -> int:
@@ -97,7 +112,7 @@ def _store(record: Import, rows: list[ParsedRow]) -> None:
     record.accepted += accepted
     record.duplicates += len(rows) - accepted
     record.rankings += len(rankings)
-    record.save(update_fields=["accepted", "duplicates", "rankings"])
+    record.save(update_fields=["accepted", "duplicates", "rankings", "rejected", "errors", "position", "finished_at"])
     Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(new) * campaign.overlap)
     campaign_changed(campaign)
 

@@ -97,8 +97,23 @@ class Import(models.Model):
     rejected = models.PositiveIntegerField(default=0)
     rankings = models.PositiveIntegerField(default=0)
     errors = models.JSONField(default=list)
+    position = models.PositiveIntegerField(default=0, db_default=0, help_text="Parsed rows that were dealt with.")
+    size = models.PositiveBigIntegerField(default=0, db_default=0, help_text="Bytes stored for a worker.")
+    reading = models.JSONField(default=dict, db_default={}, help_text="The format or the columns that were chosen.")
+    failure = models.TextField(default="", db_default="", help_text="Why a worker could not go on.")
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
+
+
+class UploadPiece(models.Model):
+    """A mebibyte of a file that a worker shall import; gone once it has."""
+
+    source = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="pieces")
+    index = models.PositiveIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "index"], name="one_piece_per_index")]
 
 
 class Item(models.Model):

@@ -81,7 +81,18 @@ class ImportSerializer(serializers.ModelSerializer[Import]):
 
     class Meta:
         model = Import
-        fields = ["id", "name", "accepted", "duplicates", "rejected", "rankings", "errors", "finished_at"]
+        fields = [
+            "id",
+            "name",
+            "accepted",
+            "duplicates",
+            "rejected",
+            "rankings",
+            "errors",
+            "position",
+            "failure",
+            "finished_at",
+        ]
 
 
 class MessageSerializer(serializers.Serializer[Any]):

@@ -23,6 +23,7 @@ from labeling.models import Campaign, Item, Ranking
 from labeling.previewing import preview_file
 from labeling.protocols import FLAGS, LABELS, labels_of_tiers
 from labeling.screen import shared_turns, single_turns
+from labeling.uploads import is_large, store_upload
 from labeling.views_campaigns import campaign_context
 
 PAGE_SIZE = 50
@@ -49,7 +50,8 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
             form.add_error("form", "Say which columns have the prompt and the two answers.")
         else:
             try:
-                record = import_file(campaign, file, name=file.name, user=request.user, chosen=chosen)
+                bring = store_upload if is_large(file, file.size) else import_file
+                record = bring(campaign, file, name=file.name, user=request.user, chosen=chosen)
                 return redirect("campaign_import_report", campaign.public_id, record.pk)
             except ImportFailed as failure:
                 form.add_error("file", str(failure))
@@ -66,7 +68,7 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 @require_safe
 def import_report(request: AuthenticatedRequest, campaign: Campaign, import_id: int) -> HttpResponse:
     record = get_object_or_404(campaign.imports, pk=import_id)
-    context = campaign_context(request, campaign, "import") | {"record": record}
+    context = campaign_context(request, campaign, "import") | {"record": record, "waits": record.pieces.exists()}
     return render(request, "labeling/import_report.html", context)
 
 

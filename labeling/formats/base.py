@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from labeling.files import BadLine
@@ -28,6 +28,8 @@ class Format:
     """Whether the keys and types of a row are those of this format."""
     read: Callable[[Row], Iterable[Row]]
     joins: bool = False
+    made_of: Row = field(default_factory=dict)
+    """What somebody chose, for a format that is made for one file."""
 
     def detect(self, rows: Sequence[Any]) -> float | str:
         """The share of rows that can be read as this format, or why none can."""

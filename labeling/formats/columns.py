@@ -28,7 +28,7 @@ class Columns:
     def as_format(self) -> Format:
         """A format that reads these columns."""
         example = dict.fromkeys([name for name in (self.prompt, *self.answers) if name], "…")
-        return Format(name=NAME, title=TITLE, example=example, has=self._has, read=self._read)
+        return Format(name=NAME, title=TITLE, example=example, has=self._has, read=self._read, made_of=vars(self))
 
     def _has(self, row: Row) -> bool:
         return self.prompt in row and all(name in row for name in self.answers)

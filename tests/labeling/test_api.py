@@ -250,4 +250,4 @@ def test_the_schema_is_valid_and_without_warnings():
     schema = SchemaGenerator(urlconf="labeling.api_urls").get_schema(request=None, public=True)
     validate_schema(schema)
     assert not GENERATOR_STATS, (GENERATOR_STATS._warn_cache, GENERATOR_STATS._error_cache)
-    assert len(schema["paths"]) == 13
+    assert len(schema["paths"]) == 14

@@ -23,6 +23,7 @@ from procrastinate.exceptions import ConnectorException
 
 from labeling.statistics import refresh_wanted
 from labeling.steering import order_queues
+from labeling.uploads import import_waiting
 from training import queue
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 UPKEEP_EVERY = 10.0  # seconds
 REPORTS_EVERY = 2.0
 QUEUES_EVERY = 2.0
+IMPORTS_EVERY = 1.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.OperationalError, OSError)
@@ -56,6 +58,7 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(queue.look_after_runs, UPKEEP_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(refresh_wanted, REPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(order_queues, QUEUES_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
 
     def shut_down() -> None:
         logger.info("Shutting down: engines save their state, runs go back to the queue.")
@@ -68,6 +71,11 @@ async def work(concurrency: int) -> None:
         loop.add_signal_handler(number, shut_down)
     logger.info("The worker is ready, for %d runs at once.", concurrency)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def import_files() -> None:
+    """Import large files that were uploaded."""
+    import_waiting(stop=queue.shutting_down.is_set)
 
 
 async def lane(name: str) -> None:
@@ -89,7 +97,7 @@ async def lane(name: str) -> None:
 
 
 async def now_and_then(duty: Callable[[], object], every: float) -> None:
-    """Find runs whose worker died; compute reports that somebody looks at; put in front what teaches most."""
+    """Find runs whose worker died; compute reports that somebody looks at; put in front what teaches most; import."""
     while True:
         try:
             await database_sync_to_async(duty, thread_sensitive=False)()
