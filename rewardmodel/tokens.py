@@ -58,6 +58,17 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens:
         kept = shorter
 
 
+def kept_turns(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens: int) -> list[Message]:
+    """The messages that `encode_prompt` keeps within `max_tokens`."""
+    kept = list(messages)
+    while len(encode_prompt(tokenizer, kept)) > max_tokens:
+        shorter = _drop_oldest_turn(kept)
+        if shorter is None:
+            break
+        kept = shorter
+    return kept
+
+
 def encode_conversation(
     tokenizer: Tokenizer, messages: Sequence[Message], max_tokens: int | None = None
 ) -> tuple[list[int], list[bool]]:

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from rewardmodel.model import RewardModel
+from rewardmodel.tokens import Message
 from tests.engine.small_ppo import prompts_for, rollout, save_places, settings_in, train, trainer_in
 from tests.engine.tiny import events_of, make_run, open_session, prompt_rows, save_base, save_reward
 from training.engine import ppo
+from training.engine.data import generator_for
 from training.engine.reward_sources import FUNCTIONS, AdapterReward, ModelReward, SumReward
 from training.engine.session import EngineError
+from training.engine.tokens import encode_prompts
 from training.engine.trainer import Trainer
 
 FILE = """
@@ -75,6 +78,16 @@ def test_a_model_of_its_own_reads_the_text(places: Path, tmp_path: Path) -> None
     assert episodes.mask.any()
     (metrics,) = train(trainer, 1)  # the value function starts from nothing and learns
     assert metrics["loss/value"] > 0
+
+
+def test_text_is_read_without_the_turns_that_the_policy_never_saw(places: Path, tmp_path: Path) -> None:
+    trainer = trainer_in(places, tmp_path / "run", reward_path=str(places / "apart"))
+    old, new = ({"role": "user", "content": text} for text in ("red green blue one two", "sun moon"))
+    talk: list[Message] = [old, {"role": "assistant", "content": "yes"}, new]
+    (ids,) = encode_prompts(trainer.roles, [{"id": "a", "messages": talk}], max_tokens=6, new_tokens=8)
+    trainer.transcript.messages = {tuple(ids): talk}
+    episodes = trainer.sample([ids], generator_for(0, "rollout", 1))
+    assert trainer.transcript(episodes)[0][:-1] == [new]
 
 
 def test_sums_weigh_their_terms(places: Path, tmp_path: Path, file: None) -> None:

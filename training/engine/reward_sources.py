@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rewardmodel.ensemble import Ensemble, agree_on, member_folders, read_combination
 from rewardmodel.model import TRAJECTORY, RewardModelError, load_head
 from rewardmodel.pessimism import PessimisticHead, UncertainScores
-from rewardmodel.tokens import EncodingError, Message
+from rewardmodel.tokens import EncodingError, Message, kept_turns
 
 from .artifacts import read_card
 from .config import CONVERSATIONS, PpoConfig, SamplingConfig
@@ -40,21 +40,24 @@ class RewardSource(Protocol):
 
 
 class Transcript:
-    """Episodes as messages, for whoever reads text: of several processes, each gets its share of them.
-
-    `messages` are those of each prompt, by its ids.
-    """
+    """Episodes as messages, for whoever reads text. `messages` are those of each prompt, by its ids."""
 
     def __init__(self, roles: RoleModel) -> None:
         self.roles = roles
         self.messages: dict[tuple[int, ...], list[Message]] = {}
+        self._read: dict[tuple[int, ...], list[Message]] = {}
 
     def __call__(self, episodes: Episodes) -> list[list[Message]]:
-        mine = episodes.world.share(len(episodes))
         return [
-            [*self.messages[tuple(prompt)], {"role": "assistant", "content": decode(self.roles, completion)}]
-            for prompt, completion in zip(episodes.prompts[mine], episodes.completions[mine], strict=True)
+            [*self._prompt(tuple(prompt)), {"role": "assistant", "content": decode(self.roles, completion)}]
+            for prompt, completion in zip(episodes.prompts, episodes.completions, strict=True)
         ]
+
+    def _prompt(self, ids: tuple[int, ...]) -> list[Message]:
+        """What the policy read: without the old turns that did not fit."""
+        if ids not in self._read:
+            self._read[ids] = kept_turns(self.roles.tokenizer, self.messages[ids], len(ids))
+        return self._read[ids]
 
 
 class ModelReward:
