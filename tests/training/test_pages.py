@@ -16,6 +16,7 @@ from tests.training.conftest import rank
 from training.charts import CHARTS, POINTS, charts_of, series
 from training.events import progress_line
 from training.models import DatasetSnapshot, ModelArtifact, RunEvent, TrainingRun
+from training.process import offers_ray
 from training.recording import storable
 from training.runs import FILLED_IN
 
@@ -112,7 +113,8 @@ def test_every_form_offers_every_setting_with_its_default(
     initial = {
         name.removeprefix("setting_"): field.initial for name, field in form.fields.items() if "setting_" in name
     }
-    assert set(initial) == set(KINDS[kind].__dataclass_fields__) - {*FILLED_IN, "versus"}
+    hidden = {*FILLED_IN, "versus"} | (set() if offers_ray() else {"executor"})
+    assert set(initial) == set(KINDS[kind].__dataclass_fields__) - hidden
     assert parse_config(kind, initial) == parse_config(kind, {})
     assert {field.name for field in form.shown} & {field.name for field in form.advanced} == set()
     grouped = [field.name for title, fields in form.groups for field in fields if title != "More"]
