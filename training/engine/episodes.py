@@ -145,8 +145,7 @@ class Episodes:
         """An episode per row."""
         width, replies = self._rounded(int(self.lengths[rows].max())), self.reply_lengths[rows]
         row = torch.arange(len(rows)).repeat_interleave(replies)
-        step = torch.cat([torch.arange(int(n)) for n in replies])
-        states = row * width + self.starts[rows][row] - 1 + step
+        states = row * width + self.starts[rows][row] - 1 + _steps(replies)
         ends = torch.arange(len(rows)) * width + self.lengths[rows] - 1
         ids = self.ids[rows.to(self.ids.device), :width]
         return self._on_device(ids, rows, states, ids.flatten()[(states + 1).to(ids.device)], ends, {})
@@ -187,8 +186,7 @@ class Episodes:
         self, ids: Tensor, rows: Tensor, states: Tensor, targets: Tensor, ends: Tensor, layout: dict[str, Any]
     ) -> MicroBatch:
         replies = self.reply_lengths[rows]
-        step = torch.cat([torch.arange(int(n)) for n in replies])
-        where = rows.repeat_interleave(replies) * self.mask.shape[1] + step
+        where = rows.repeat_interleave(replies) * self.mask.shape[1] + _steps(replies)
         device = self.ids.device
         ids, rows, states, targets = ids.to(device), rows.to(device), states.to(device), targets.to(device)
         return MicroBatch(ids, rows, states, targets, ends.to(device), where.to(device), layout)
@@ -199,3 +197,8 @@ class Episodes:
 
     def _width(self, part: list[int]) -> int:
         return int(self.starts[part[0]]) + int(self.reply_lengths[part].sum())
+
+
+def _steps(lengths: Tensor) -> Tensor:
+    """0, 1, ... for each length, one behind the other."""
+    return torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)

@@ -32,7 +32,7 @@ def run(session: Session) -> None:
     rows = read_rows(session.rundir, "prompts.jsonl")
     limits = {"max_tokens": config.max_prompt_tokens, "new_tokens": config.max_new_tokens}
     encoded = encode_prompts(trainer.roles, rows, **limits)
-    trainer.transcript.messages = {tuple(ids): row["messages"] for ids, row in zip(encoded, rows, strict=True)}
+    trainer.transcript.know(encoded, rows)
     train = [i for i, row in enumerate(rows) if row.get("split") != "eval"]
     if not train:
         raise EngineError("Every prompt is held out for evaluation: PPO needs prompts to learn from.")

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from rewardmodel.model import TRAJECTORY, RewardModelError, load_head
 from rewardmodel.pessimism import PessimisticHead, UncertainScores
 from rewardmodel.tokens import EncodingError, Message, kept_turns
 
-from .artifacts import read_card
+from .artifacts import ADAPTER_CONFIG, read_card
 from .config import CONVERSATIONS, PpoConfig, SamplingConfig
 from .episodes import Episodes
 from .models import RoleModel, adapter_folder
@@ -46,6 +46,10 @@ class Transcript:
         self.roles = roles
         self.messages: dict[tuple[int, ...], list[Message]] = {}
         self._read: dict[tuple[int, ...], list[Message]] = {}
+
+    def know(self, prompts: Sequence[Sequence[int]], rows: Sequence[dict[str, Any]]) -> None:
+        """Remember whose ids these are: `rows` of a data file."""
+        self.messages = {tuple(ids): row["messages"] for ids, row in zip(prompts, rows, strict=True)}
 
     def __call__(self, episodes: Episodes) -> list[list[Message]]:
         return [
@@ -161,7 +165,8 @@ def load_rewards(
     terms: list[tuple[float, RewardSource]] = [
         (1.0, _load_model(roles, transcript, folder, config.base, number)) for number, folder in enumerate(folders)
     ]
-    terms += [(weight, FunctionReward(transcript, *named)) for weight, *named in _named(config.reward_functions)]  # type: ignore[arg-type]
+    for weight, name, function in _named(config.reward_functions):
+        terms.append((weight, FunctionReward(transcript, name, function)))
     if not terms:
         raise EngineError("No reward is given: set reward_path to the folder of a reward model.")
     return terms
@@ -185,7 +190,7 @@ def _load_model(
 ) -> AdapterReward | ModelReward:
     path = Path(folder)
     trained_on = read_card(path).get("base", base)
-    if (path / "adapter_config.json").is_file() and Path(trained_on).resolve() == Path(base).resolve():
+    if (path / ADAPTER_CONFIG).is_file() and Path(trained_on).resolve() == Path(base).resolve():
         return AdapterReward(roles, folder, "reward" if number == 0 else f"reward_{number}")
     return ModelReward(transcript, folder)
 

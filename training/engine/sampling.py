@@ -34,7 +34,7 @@ def run(session: Session) -> None:
     limits = {"max_tokens": config.max_prompt_tokens, "new_tokens": config.max_new_tokens}
     prompts = encode_prompts(roles, rows, **limits)
     transcript = Transcript(roles)
-    transcript.messages = {tuple(ids): row["messages"] for ids, row in zip(prompts, rows, strict=True)}
+    transcript.know(prompts, rows)
     reward = combined(load_rewards(roles, transcript, config)) if config.best_of > 1 else None
     sampling = Sampling(config.max_new_tokens, config.temperature, tuple(end_ids(roles)))
     engine = choose_engine(roles, session.world, config.best_of)
