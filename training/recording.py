@@ -15,8 +15,8 @@ from django.db.models.functions import Now
 
 from config.push import notify
 from training import queue
-from training.engine.config import MOST
 from training.engine.rundir import sha256_of
+from training.engine.settings import MOST
 from training.models import ModelArtifact, RunEvent, TrainingRun
 from training.steering import hand_over
 

@@ -87,7 +87,12 @@ def test_packages_shared_by_both_sides_stay_empty(path: str) -> None:
     assert (ROOT / path).read_text() == ""
 
 
-@pytest.mark.parametrize("path", ["training/engine/config.py", "training/engine/rundir.py"])
+SHARED = [f"training/engine/{name}.py" for name in ("config", "settings", "rundir")]
+
+
+@pytest.mark.parametrize("path", SHARED)
+    "path", ["training/engine/config.py", "training/engine/settings.py", "training/engine/rundir.py"]
+)
 def test_what_both_sides_share_is_standard_library_only(path: str) -> None:
     own = ("training.engine", "rewardmodel")
     foreign = [name for name in imports_of(Path(path)) if name.split(".")[0] not in sys.stdlib_module_names]

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import re
-import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,27 +28,11 @@ from rewardmodel.config import (
     FitConfig,
 )
 
+from .settings import ConfigError as ConfigError
+from .settings import checked, setting
+
 LOCAL, RAY = "local", "ray"
 CONVERSATIONS, TURNS = "conversations", "turns"
-MOST = 2**31 - 1  # of whole numbers without a bound of their own: what columns and kernels can hold
-
-
-class ConfigError(ValueError):
-    """The config cannot be used; the message names the setting and what to change."""
-
-
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    basic: bool = False,
-) -> Any:
-    """A config field. `doc` is the help text of the form; `basic` settings are shown without unfolding "advanced"."""
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "basic": basic}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -388,33 +369,6 @@ KINDS: dict[str, type[CommonConfig]] = {
 }
 
 
-def _check(cls: type, field: dataclasses.Field[Any], wanted: Any, value: Any) -> Any:
-    name = f"{field.name}"
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 1 << 1000 else math.inf
-    if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{name} must be {_article(wanted)}, not {value!r}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name} must be a finite number, not {value!r}.")
-    if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
-        raise ConfigError(f"{name} has characters that cannot be stored.")
-    low, high, choices = (field.metadata.get(k) for k in ("low", "high", "choices"))
-    high = MOST if high is None and wanted is int else high
-    if low is not None and value < low:
-        raise ConfigError(f"{name} must be at least {low}, not {value!r}.")
-    if high is not None and value > high:
-        raise ConfigError(f"{name} must be at most {high}, not {value!r}.")
-    if choices and value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-    return value
-
-
-def _article(wanted: Any) -> str:
-    if isinstance(wanted, types.UnionType):
-        return str(wanted)
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(wanted, str(wanted))
-
-
 def parse_config(kind: str, values: dict[str, Any]) -> CommonConfig:
     """Check `values` for a run of `kind` and fill in the defaults.
 
@@ -428,7 +382,7 @@ def parse_config(kind: str, values: dict[str, Any]) -> CommonConfig:
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(f"A {kind} run has no setting {', '.join(unknown)}.")
-    return cls(**{key: _check(cls, fields[key], hints[key], value) for key, value in values.items()})
+    return cls(**{key: checked(fields[key], hints[key], value) for key, value in values.items()})
 
 
 def to_json(kind: str, config: CommonConfig) -> dict[str, Any]:
