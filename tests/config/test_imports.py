@@ -91,8 +91,6 @@ SHARED = [f"training/engine/{name}.py" for name in ("config", "settings", "rundi
 
 
 @pytest.mark.parametrize("path", SHARED)
-    "path", ["training/engine/config.py", "training/engine/settings.py", "training/engine/rundir.py"]
-)
 def test_what_both_sides_share_is_standard_library_only(path: str) -> None:
     own = ("training.engine", "rewardmodel")
     foreign = [name for name in imports_of(Path(path)) if name.split(".")[0] not in sys.stdlib_module_names]
