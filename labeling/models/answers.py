@@ -1,0 +1,68 @@
+"""What people gave."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.ids import new_public_id
+from labeling.models.campaigns import Campaign
+from labeling.models.items import Item
+from labeling.models.queue import Slot
+from labeling.querysets import RankingQuerySet
+
+
+class Ranking(models.Model):
+    """What a person gave: ordered tiers of completion indices, best first; ties share a tier; unranked ones are absent.
+
+    Who looked and cannot tell gives an answer as well: it has no tiers, and is neither a tie nor a skip.
+    Append-only: an edit is a new row whose `previous` is the old one, and only `status` of a row ever changes.
+    """
+
+    class Status(models.TextChoices):
+        ACCEPTED = "accepted", "Accepted"
+        SUPERSEDED = "superseded", "Superseded"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+
+    class Origin(models.TextChoices):
+        PERSON = "person", "Person"
+        IMPORTED = "imported", "Imported"
+
+    public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="rankings")
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="rankings")
+    slot = models.ForeignKey(Slot, null=True, on_delete=models.SET_NULL, related_name="rankings")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="rankings")
+    labeler = models.CharField(max_length=120, help_text="Pseudonym used in exports, or the imported labeler.")
+    origin = models.CharField(max_length=8, choices=Origin, default=Origin.PERSON)
+    status = models.CharField(max_length=10, choices=Status, default=Status.ACCEPTED)
+    tiers = models.JSONField()
+    cannot_tell = models.BooleanField(default=False, db_default=False)
+    shown_order = models.JSONField(default=list)
+    flags = models.JSONField(default=list)
+    rationale = models.TextField(blank=True)
+    active_ms = models.PositiveIntegerField(default=0, help_text="Time with the tab visible, in milliseconds.")
+    protocol = models.CharField(max_length=16)
+    guidelines_version = models.PositiveIntegerField()
+    lease = models.UUIDField(null=True, unique=True, help_text="Idempotency key: the same lease gives one ranking.")
+    late = models.BooleanField(default=False, help_text="Arrived after the lease had passed on; an extra annotation.")
+    previous = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = RankingQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["campaign", "status", "id"], name="ranking_campaign_idx"),
+            models.Index(fields=["user", "campaign", "-id"], name="ranking_user_idx"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(origin="imported") | Q(user__isnull=False), name="a_person_or_an_import"
+            ),
+            models.CheckConstraint(
+                condition=Q(cannot_tell=True, tiers=[]) | (Q(cannot_tell=False) & ~Q(tiers=[])),
+                name="tiers_unless_cannot_tell",
+            ),
+        ]

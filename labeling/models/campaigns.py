@@ -1,0 +1,70 @@
+"""A campaign and who works in it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from accounts.ids import new_public_id
+from accounts.models import CampaignRole
+from labeling.querysets import CampaignQuerySet
+
+
+class Campaign(models.Model):
+    class State(models.TextChoices):
+        DRAFT = "draft", "Draft"
+        OPEN = "open", "Open"
+        PAUSED = "paused", "Paused"
+        CLOSED = "closed", "Closed"
+
+    class Protocol(models.TextChoices):
+        PAIR = "pair", "Pair: which of two answers is better"
+        RANKING = "ranking", "Ranking: put 2 to 9 answers in order"
+        CONVERSATION = "conversation", "Conversation: which of two whole conversations is better"
+
+    class Order(models.TextChoices):
+        RANDOM = "random", "At random"
+        INFORMATIVE = "informative", "What teaches most first"
+
+    public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
+    name = models.CharField(max_length=120)
+    guidelines = models.TextField(blank=True, help_text="Markdown, shown to annotators beside every item.")
+    guidelines_version = models.PositiveIntegerField(default=1)
+    protocol = models.CharField(max_length=16, choices=Protocol, default=Protocol.PAIR)
+    overlap = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(50)],
+        help_text="How many people rank each item.",
+    )
+    order = models.CharField(
+        max_length=12,
+        choices=Order,
+        default=Order.RANDOM,
+        db_default=Order.RANDOM,
+        help_text="In which order items are given out.",
+    )
+    slot_count = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Slots that are not void; kept here so that progress needs no counting."
+    )
+    state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CampaignQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=12, choices=CampaignRole, default=CampaignRole.ANNOTATOR)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "user"], name="one_membership_per_person")]

@@ -1,0 +1,115 @@
+"""Who works on what: slots, leases and skips."""
+
+from __future__ import annotations
+
+import random
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.ids import new_public_id
+from labeling.models.campaigns import Campaign
+from labeling.models.items import Item
+
+
+def new_random_key() -> float:
+    return random.random()
+
+
+def new_pseudonym() -> str:
+    """What stands for a person in exports; another one in every campaign."""
+    return f"annotator-{new_public_id()[:8]}"
+
+
+class Slot(models.Model):
+    """One unit of overlap. An item with overlap N has N slots; LABELING section 3 has the rules."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        LEASED = "leased", "Leased"
+        DONE = "done", "Done"
+        VOID = "void", "Void"
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="slots")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="slots")
+    state = models.CharField(max_length=6, choices=State, default=State.OPEN)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="slots")
+    lease = models.UUIDField(null=True, unique=True)
+    leased_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    priority = models.IntegerField(default=0, help_text="Lower first.")
+    random_key = models.FloatField(default=new_random_key, help_text="Order within a priority; drawn again on release.")
+    propensity = models.FloatField(
+        null=True, help_text="How likely its item was to be chosen when `steering` chose it; null in random order."
+    )
+    shown_order = models.JSONField(default=list, help_text="Completion indices as shown to the lease holder.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["item", "user"],
+                condition=Q(state__in=("leased", "done")),
+                name="nobody_gets_an_item_twice",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=("open", "void"), user=None, lease=None)
+                | Q(state__in=("leased", "done"), user__isnull=False, lease__isnull=False, expires_at__isnull=False),
+                name="slot_holder_fits_state",
+            ),
+        ]
+        indexes = [
+            # The queue. Leased slots stay in it, because an expired one is free again at its old place.
+            models.Index(
+                fields=["campaign", "priority", "random_key"],
+                condition=Q(state__in=("open", "leased")),
+                name="slot_queue_idx",
+            ),
+            models.Index(fields=["user", "campaign"], condition=Q(state="leased"), name="slot_held_idx"),
+        ]
+
+
+class LapsedLease(models.Model):
+    """A lease that its slot no longer knows: taken over, released, skipped, undone or voided.
+
+    It remembers what was on the person's screen, so that an answer which arrives after all is kept.
+    """
+
+    lease = models.UUIDField(primary_key=True)
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="+")
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    shown_order = models.JSONField()
+
+
+class Contribution(models.Model):
+    """One person's work in one campaign: their pseudonym and running counts.
+
+    Everything that gives a person a slot or takes an answer locks this row first. So one person's requests come one
+    after another, other people's never wait, and progress is a sum over people instead of a count over slots.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="contributions")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    labeler = models.CharField(max_length=40, default=new_pseudonym, editable=False)
+    done = models.PositiveIntegerField(default=0, db_default=0, help_text="Slots this person filled.")
+    extra = models.PositiveIntegerField(default=0, db_default=0, help_text="Late answers beyond the overlap.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["campaign", "user"], name="one_contribution_per_person"),
+            models.UniqueConstraint(fields=["campaign", "labeler"], name="one_person_per_pseudonym"),
+        ]
+
+
+class Skip(models.Model):
+    """A person passed an item by; they do not get it again, others do."""
+
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="skips")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=40)
+    note = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["item", "user"], name="one_skip_per_person")]
