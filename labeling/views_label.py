@@ -162,7 +162,7 @@ def _refused(
 ) -> HttpResponse:
     """Say what is wrong and keep what was entered: htmx leaves the form as it is, a plain page repeats it."""
     if request.htmx:
-        response = render(request, f"{PAGE}#problem", {"problem": problem, "status": status}, status=status)
+        response = render(request, "labeling/_problem.html", {"problem": problem, "status": status}, status=status)
         return reswap(retarget(response, "#task-problem"), "innerHTML")
     task = current_task(request.user, campaign)
     same = task is not None and task.lease == lease_id

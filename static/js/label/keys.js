@@ -1,0 +1,48 @@
+// Every action has a key.
+import { answerAction, moveMarked, submit } from "./answer.js";
+import { $, $$, task } from "./dom.js";
+import { closeAll, open, panels } from "./panels.js";
+import { press } from "./time.js";
+
+const COMMON = {
+  f: () => open($("#notes"), $("#notes input")),
+  r: () => open($("#notes"), $("#rationale")),
+  s: () => open($("#skip"), $("#skip input:checked") || $("#skip input")),
+  g: () => open($("#guidelines"), $(".drawer-body")),
+  u: () => press($("#undo")),
+  "?": () => $("#keys").showModal(),
+};
+function actionFor(event) {
+  const { key, target } = event;
+  if (target.closest("dialog")) return null;
+  if (key === "Escape") return closeAll;
+  if ($("#skip")?.open && /^[1-9]$/.test(key) && target.type === "radio") {
+    return () => $$("#skip input[type=radio]")[key - 1]?.click();
+  }
+  if (panels().some((panel) => panel.open)) return key === "g" && $("#guidelines").open ? closeAll : null; // reading is not answering
+  if (target.closest("textarea, select, input:not([type=checkbox])")) return null;
+  if (key === "Enter" && target.closest("button, a, summary, input")) return null;
+  if (key.startsWith("Arrow") && target.closest(".context-body, .scroll")) return null; // these scroll
+  if (!task().dataset.lease) return { u: COMMON.u, g: COMMON.g, Enter: () => press($("#next-form button")) }[key];
+  return COMMON[key] || answerAction(key);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter") event.preventDefault();
+  if (event.repeat || event.metaKey || event.isComposing) return;
+  if (event.altKey) {
+    const step = { ArrowUp: true, ArrowDown: false }[event.key];
+    if (step === undefined || !task().dataset.lease) return;
+    event.preventDefault();
+    moveMarked(step);
+    return;
+  }
+  if (event.ctrlKey) {
+    if (event.key === "Enter" && event.target.id === "rationale") submit();
+    return;
+  }
+  const action = actionFor(event);
+  if (!action) return;
+  event.preventDefault();
+  action();
+});

@@ -1,0 +1,25 @@
+// The item stays with the person while they look at it, and goes back when they leave.
+import { $, problem, task } from "./dom.js";
+
+const HEARTBEAT_MS = 30_000;
+
+function post(path, options = {}) {
+  const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] || $("#answer input[name=csrfmiddlewaretoken]").value;
+  return fetch(path, { method: "POST", headers: { "X-CSRFToken": token }, ...options });
+}
+
+async function beat() {
+  const path = task().dataset.heartbeat;
+  if (!path || document.visibilityState !== "visible") return;
+  const answer = await post(path).catch(() => null); // offline: the next beat will tell
+  if (answer?.status === 409 && task().dataset.heartbeat === path) {
+    problem("This item went back to the queue because the page was idle for long. You can still answer it.");
+  }
+}
+setInterval(beat, HEARTBEAT_MS);
+document.addEventListener("visibilitychange", beat);
+
+addEventListener("pagehide", () => {
+  if (task().dataset.release) post(task().dataset.release, { keepalive: true });
+});
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

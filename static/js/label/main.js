@@ -1,0 +1,31 @@
+// The annotator's screen. Everything works as plain forms; these modules make it quick.
+import { fadeToast } from "../toast.js";
+import { startAnswer } from "./answer.js";
+import { $, $$, isRanking, say } from "./dom.js";
+import "./keys.js";
+import "./lease.js";
+import { rememberGuidelines } from "./panels.js";
+import { restartTime } from "./time.js";
+
+function enhance() {
+  for (const row of $$("#keys [data-for]")) {
+    row.hidden = isRanking() ? row.dataset.for !== "ranking" : row.dataset.for !== "pair";
+  }
+  restartTime();
+  startAnswer();
+  const context = $(".context-body");
+  if (context && $$(".turn", context).length > 1) context.scrollTop = context.scrollHeight; // the last turn matters most
+}
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "task" && event.detail.elt.id !== "task") return;
+  enhance();
+  fadeToast();
+  const title = $("#task-title");
+  title.focus({ preventScroll: true });
+  scrollTo({ top: 0 });
+  say(title.textContent);
+});
+
+enhance();
+rememberGuidelines();
