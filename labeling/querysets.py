@@ -28,7 +28,12 @@ class CampaignQuerySet(models.QuerySet["Campaign"]):
 
 class RankingQuerySet(models.QuerySet["Ranking"]):
     def accepted(self) -> RankingQuerySet:
-        return self.filter(status="accepted")
+        """Answers that count. Those to checks tell about people, not about completions."""
+        return self.filter(status="accepted", kind__in=("normal", "adjudicated"))
+
+    def given(self) -> RankingQuerySet:
+        """What stands of what people were asked, checks too; what reviewers decided instead is not among it."""
+        return self.filter(status="accepted").exclude(kind="adjudicated")
 
     def ranked(self) -> RankingQuerySet:
         """Accepted answers that rank something: those who cannot tell do not."""

@@ -1,26 +1,35 @@
-"""Campaigns, their items and slots, and the rankings people gave.
+"""Campaigns, their items and slots, the rankings people gave, and what watches over their quality.
 
 State and invariants of one row live here and in database constraints; reads in `querysets.py`; writes over several
 rows in `assignment.py` (slots), `annotation.py` (rankings), `importing.py` (items) and `campaigns.py` (the rest).
 """
 
 from labeling.models.answers import Ranking
+from labeling.models.audit import AuditEntry
 from labeling.models.campaigns import Campaign, Membership
 from labeling.models.items import Completion, Import, Item, UploadPiece
-from labeling.models.queue import Contribution, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
+from labeling.models.quality import Gold, Leak, OverlapChange, QualityRules, Review
+from labeling.models.queue import Contribution, Kind, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
 from labeling.models.upkeep import CampaignStatistics, ItemGain, Steering
 
 __all__ = [
+    "AuditEntry",
     "Campaign",
     "CampaignStatistics",
     "Completion",
     "Contribution",
+    "Gold",
     "Import",
     "Item",
     "ItemGain",
+    "Kind",
     "LapsedLease",
+    "Leak",
     "Membership",
+    "OverlapChange",
+    "QualityRules",
     "Ranking",
+    "Review",
     "Skip",
     "Slot",
     "Steering",

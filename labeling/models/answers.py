@@ -9,7 +9,7 @@ from django.db.models import Q
 from accounts.ids import new_public_id
 from labeling.models.campaigns import Campaign
 from labeling.models.items import Item
-from labeling.models.queue import Slot
+from labeling.models.queue import Kind, Slot
 from labeling.querysets import RankingQuerySet
 
 
@@ -24,6 +24,8 @@ class Ranking(models.Model):
         ACCEPTED = "accepted", "Accepted"
         SUPERSEDED = "superseded", "Superseded"
         WITHDRAWN = "withdrawn", "Withdrawn"
+        RETURNED = "returned", "Returned by a reviewer"
+        REPLACED = "replaced", "Replaced by a reviewer"
 
     class Origin(models.TextChoices):
         PERSON = "person", "Person"
@@ -46,6 +48,7 @@ class Ranking(models.Model):
     protocol = models.CharField(max_length=16)
     guidelines_version = models.PositiveIntegerField()
     lease = models.UUIDField(null=True, unique=True, help_text="Idempotency key: the same lease gives one ranking.")
+    kind = models.CharField(max_length=11, choices=Kind, default=Kind.NORMAL, db_default=Kind.NORMAL)
     late = models.BooleanField(default=False, help_text="Arrived after the lease had passed on; an extra annotation.")
     previous = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -47,6 +47,9 @@ class Item(models.Model):
     messages = models.JSONField()
     content_hash = models.CharField(max_length=64, help_text="SHA-256 of prompt and completions: no item twice.")
     meta = models.JSONField(default=dict)
+    overlap = models.PositiveSmallIntegerField(
+        null=True, help_text="Answers wanted for this item; null: as many as the campaign wants."
+    )
     source_import = models.ForeignKey(Import, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 

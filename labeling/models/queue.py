@@ -22,8 +22,20 @@ def new_pseudonym() -> str:
     return f"annotator-{new_public_id()[:8]}"
 
 
+class Kind(models.TextChoices):
+    """Why somebody was asked: for an answer, or (which they do not see) to check them; `checks.py` does that."""
+
+    NORMAL = "normal", "Normal"
+    GOLD = "gold", "Gold: the answer is known"
+    REPEAT = "repeat", "Repeat: they answered it before"
+    ADJUDICATED = "adjudicated", "Adjudicated: a reviewer decided"
+
+
 class Slot(models.Model):
-    """One unit of overlap. An item with overlap N has N slots; LABELING section 3 has the rules."""
+    """One unit of overlap. An item with overlap N has N slots; LABELING section 3 has the rules.
+
+    A check (`kind`) is a slot beside these, made for one person; it is never open, and gone when they put it back.
+    """
 
     class State(models.TextChoices):
         OPEN = "open", "Open"
@@ -44,13 +56,19 @@ class Slot(models.Model):
         null=True, help_text="How likely its item was to be chosen when `steering` chose it; null in random order."
     )
     shown_order = models.JSONField(default=list, help_text="Completion indices as shown to the lease holder.")
+    kind = models.CharField(max_length=11, choices=Kind, default=Kind.NORMAL, db_default=Kind.NORMAL)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["item", "user"],
-                condition=Q(state__in=("leased", "done")),
+                condition=Q(state__in=("leased", "done")) & ~Q(kind="repeat"),
                 name="nobody_gets_an_item_twice",
+            ),
+            models.UniqueConstraint(fields=["item", "user"], condition=Q(kind="repeat"), name="one_repeat_per_person"),
+            models.CheckConstraint(
+                condition=Q(kind="normal") | Q(kind__in=("gold", "repeat"), state__in=("leased", "done")),
+                name="a_check_is_somebodys",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=("open", "void"), user=None, lease=None)
@@ -80,6 +98,7 @@ class LapsedLease(models.Model):
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="+")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     shown_order = models.JSONField()
+    kind = models.CharField(max_length=11, choices=Kind, default=Kind.NORMAL, db_default=Kind.NORMAL)
 
 
 class Contribution(models.Model):
@@ -94,12 +113,21 @@ class Contribution(models.Model):
     labeler = models.CharField(max_length=40, default=new_pseudonym, editable=False)
     done = models.PositiveIntegerField(default=0, db_default=0, help_text="Slots this person filled.")
     extra = models.PositiveIntegerField(default=0, db_default=0, help_text="Late answers beyond the overlap.")
+    checks = models.PositiveIntegerField(default=0, db_default=0, help_text="Answers to gold and repeated items.")
+    next_check = models.PositiveIntegerField(null=True, help_text="With so many answers the next check is due.")
+    paused_at = models.DateTimeField(null=True, help_text="Since then this person is given nothing.")
+    paused_because = models.TextField(blank=True, default="", db_default="", help_text="Read by managers.")
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["campaign", "user"], name="one_contribution_per_person"),
             models.UniqueConstraint(fields=["campaign", "labeler"], name="one_person_per_pseudonym"),
         ]
+
+    @property
+    def given(self) -> int:
+        """All answers of the person that stand."""
+        return self.done + self.extra + self.checks
 
 
 class Skip(models.Model):
