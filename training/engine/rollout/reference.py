@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,14 +33,20 @@ class ReferenceEngine:
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
     ) -> list[Completion]:
         """One answer per prompt. All random numbers are drawn first: a row's draws do not depend on its neighbours."""
+        uniforms = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator)
         with keeping_cache(self.roles.model):
-            return self._generate(prompts, sampling, generator)
+            [(tokens, logprobs)] = deque(self.stream(prompts, sampling, uniforms), maxlen=1)
+        return collect(tokens, logprobs, torch.tensor(sampling.end_ids, device=self.roles.device))
 
-    def _generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
-    ) -> list[Completion]:
+    def stream(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, uniforms: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """After each step all tokens drawn so far and their log-probs (rows, steps), until every row has ended.
+
+        What stands behind a row's end means nothing. Other roles may compute between two steps.
+        """
         device, count = self.roles.device, len(prompts)
-        uniforms = torch.rand(count, sampling.max_new_tokens, generator=generator).to(device)
+        uniforms = uniforms.to(device)
         ends = torch.tensor(sampling.end_ids, device=device)
         tokens = torch.zeros(count, sampling.max_new_tokens, dtype=torch.long, device=device)
         logprobs = torch.zeros(count, sampling.max_new_tokens, device=device)
@@ -52,6 +59,7 @@ class ReferenceEngine:
             ids, picked = draw(logits / sampling.temperature, uniforms[rows, step])
             tokens[rows, step], logprobs[rows, step] = ids, picked
             running = running & ~torch.isin(ids, ends)
+            yield tokens[:, : step + 1], logprobs[:, : step + 1]
             alive = int(running.sum())
             if not self._any_open(alive > 0):
                 break
@@ -60,7 +68,6 @@ class ReferenceEngine:
                 cache.batch_select_indices(keep)
                 ids, mask, rows, running = ids[keep], mask[keep], rows[keep], running[keep]
             ids, mask = ids[:, None], torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        return collect(tokens, logprobs, ends)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         """Logits (rows, vocabulary) behind the last column of `ids`."""
