@@ -30,9 +30,11 @@ from labeling.assignment import (
     remember,
     wait_for_order,
 )
+from labeling.campaigns import form_of
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Contribution, LapsedLease, Ranking, Slot
-from labeling.protocols import checked_flags, checked_note, ranking_tiers
+from labeling.protocols import ranking_tiers
+from labeling.questionnaire import Details, checked_reply
 
 MAX_OPEN_LEASES = 3  # undo gives a person slots besides the one they hold
 MAX_ACTIVE_MS = 24 * 3600 * 1000
@@ -46,6 +48,8 @@ class Answer(TypedDict):
     flags: NotRequired[Sequence[str]]
     rationale: NotRequired[str]
     active_ms: NotRequired[int]
+    details: NotRequired[Details]
+    form_version: NotRequired[int]  # the questions that they saw; left out, those of now
 
 
 class CannotUndo(Exception):
@@ -147,18 +151,30 @@ def _submit(user: User, lease: Slot | LapsedLease, now: datetime, answer: Answer
 def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranking:
     campaign = lease.campaign
     cannot_tell = answer.get("cannot_tell", False)
+    tiers = ranking_tiers(answer["tiers"], campaign.protocol, len(lease.shown_order), cannot_tell=cannot_tell)
+    version = answer.get("form_version", campaign.form_version)
+    reply = checked_reply(
+        form_of(campaign, version),
+        tiers,
+        lease.shown_order,
+        flags=answer.get("flags", ()),
+        rationale=answer.get("rationale", ""),
+        details=answer.get("details"),
+    )
     return Ranking(
         item_id=lease.item_id,
         campaign=campaign,
         user=user,
-        tiers=ranking_tiers(answer["tiers"], campaign.protocol, len(lease.shown_order), cannot_tell=cannot_tell),
+        tiers=tiers,
         cannot_tell=cannot_tell,
         shown_order=lease.shown_order,
-        flags=checked_flags(answer.get("flags", ())),
-        rationale=checked_note(answer.get("rationale", "")),
+        flags=reply.flags,
+        rationale=reply.rationale,
+        details=reply.details,
         active_ms=max(0, min(answer.get("active_ms", 0), MAX_ACTIVE_MS)),
         protocol=campaign.protocol,
         guidelines_version=campaign.guidelines_version,
+        form_version=version,
         lease=lease.lease,
     )
 
@@ -189,7 +205,7 @@ def _submit_lapsed(user: User, lease: Slot | LapsedLease, ranking: Ranking, now:
 
 
 def _same_again(given: Ranking, ranking: Ranking) -> Ranking:
-    fields = ("tiers", "flags", "rationale")
+    fields = ("tiers", "flags", "rationale", "details")
     if any(getattr(given, field) != getattr(ranking, field) for field in fields):
         raise LeaseLost("You have answered this already. Take the answer back to change it.")
     return given

@@ -12,7 +12,10 @@ from django.db import connection, transaction
 
 from accounts.models import CampaignRole, User
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Membership, Slot
+from labeling.models import Campaign, Membership, PastForm, Slot
+from labeling.presets import PRESETS
+from labeling.protocols import InvalidRanking
+from labeling.questionnaire import PLAIN, Form, parse_form
 from labeling.steering import start_over
 
 TRANSITIONS = {
@@ -21,7 +24,7 @@ TRANSITIONS = {
     "paused": {"open", "closed"},
     "closed": {"open"},
 }
-EDITABLE = ("name", "guidelines", "protocol", "overlap", "order")
+EDITABLE = ("name", "guidelines", "protocol", "form", "overlap", "order")
 
 
 class CampaignChangeRefused(Exception):
@@ -30,11 +33,26 @@ class CampaignChangeRefused(Exception):
 
 @transaction.atomic
 def create_campaign(
-    user: User, *, name: str, guidelines: str = "", protocol: str = "pair", overlap: int = 1, order: str = "random"
+    user: User,
+    *,
+    name: str,
+    guidelines: str = "",
+    preset: str = "plain",
+    protocol: str = "",
+    form: dict[str, Any] | None = None,
+    overlap: int = 1,
+    order: str = "random",
 ) -> Campaign:
-    """A new draft, managed by `user`."""
+    """A new draft, managed by `user`. What is not given of protocol and form is the preset's. Raises InvalidForm."""
+    protocol = protocol or PRESETS[preset].protocol
     campaign = Campaign.objects.create(
-        name=name, guidelines=guidelines, protocol=protocol, overlap=overlap, order=order, created_by=user
+        name=name,
+        guidelines=guidelines,
+        protocol=protocol,
+        form=_kept(parse_form(PRESETS[preset].form.document() if form is None else form, protocol)),
+        overlap=overlap,
+        order=order,
+        created_by=user,
     )
     Membership.objects.create(campaign=campaign, user=user, role=CampaignRole.MANAGER)
     return campaign
@@ -58,8 +76,15 @@ def change_state(campaign: Campaign, state: str) -> Campaign:
 
 @transaction.atomic
 def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
-    """Change name, guidelines (a new version), overlap (slots follow), order or, before any item, the protocol."""
+    """Change name, guidelines or form (a new version), overlap (slots follow), order or, before any item, the protocol.
+
+    Raises CampaignChangeRefused, InvalidForm.
+    """
     campaign = _locked(campaign)
+    if {"form", "protocol"} & changes.keys():
+        form = parse_form(changes.get("form", campaign.form), changes.get("protocol", campaign.protocol))
+        changes["form"] = _kept(form)
+    old_form = PastForm(campaign=campaign, version=campaign.form_version, form=campaign.form)
     fields = [field for field in EDITABLE if field in changes and changes[field] != getattr(campaign, field)]
     for field in fields:
         setattr(campaign, field, changes[field])
@@ -67,13 +92,31 @@ def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
         raise CampaignChangeRefused("The protocol is fixed once items are imported.")
     if "guidelines" in fields:
         campaign.guidelines_version += 1
-    campaign.save(update_fields=[*fields, "guidelines_version"])
+    if "form" in fields:
+        old_form.save()
+        campaign.form_version += 1
+    campaign.save(update_fields=[*fields, "guidelines_version", "form_version"])
     if "overlap" in fields:
         _fit_slots(campaign)
     if "order" in fields:
         start_over(campaign)  # last: claims that find nothing wait for it, so it must wait for nobody
     campaign_changed(campaign)
     return campaign
+
+
+def form_of(campaign: Campaign, version: int | None = None) -> Form:
+    """What the campaign asks, or asked in an earlier version. Raises InvalidRanking where there was no such version."""
+    if version is None or version == campaign.form_version:
+        return parse_form(campaign.form)
+    past = campaign.past_forms.filter(version=version).values_list("form", flat=True).first()
+    if past is None:
+        raise InvalidRanking(f"This campaign's questions never had the version {version}.")
+    return parse_form(past)
+
+
+def _kept(form: Form) -> dict[str, Any]:
+    """Its document; the plain form is kept as nothing."""
+    return {} if form == PLAIN else form.document()
 
 
 def set_member(campaign: Campaign, user: User, role: str) -> Membership:

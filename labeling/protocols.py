@@ -1,6 +1,6 @@
-"""What is asked: how many completions a task shows, which rankings it takes, which flags and reasons there are.
+"""What is asked at least: how many completions a task shows, which rankings it takes, usual flags and reasons to skip.
 
-Left out for now: strength scales, ratings per completion, presets of published protocols.
+What a campaign asks beside the order stands in its form (`questionnaire`).
 """
 
 from __future__ import annotations
@@ -85,13 +85,6 @@ def labels_of_tiers(tiers: Tiers, shown_order: Sequence[int]) -> list[list[str]]
     """The other way round, to show an answer again."""
     label_of = dict(zip(shown_order, LABELS, strict=False))
     return [[label_of[index] for index in tier] for tier in tiers]
-
-
-def checked_flags(flags: Any) -> list[str]:
-    """The flags, each once and in the order of `FLAGS`."""
-    if not isinstance(flags, (list, tuple)) or not all(isinstance(flag, str) and flag in FLAGS for flag in flags):
-        raise InvalidRanking(f"Flags are a list of some of: {', '.join(FLAGS)}.")
-    return [flag for flag in FLAGS if flag in flags]
 
 
 def checked_note(text: str) -> str:

@@ -6,7 +6,7 @@ rows in `assignment.py` (slots), `annotation.py` (rankings), `importing.py` (ite
 
 from labeling.models.answers import Ranking
 from labeling.models.audit import AuditEntry
-from labeling.models.campaigns import Campaign, Membership
+from labeling.models.campaigns import Campaign, Membership, PastForm
 from labeling.models.items import Completion, Import, Item, UploadPiece
 from labeling.models.quality import Gold, Leak, OverlapChange, QualityRules, Review
 from labeling.models.queue import Contribution, Kind, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
@@ -28,6 +28,7 @@ __all__ = [
     "Membership",
     "OverlapChange",
     "QualityRules",
+    "PastForm",
     "Ranking",
     "Review",
     "Skip",

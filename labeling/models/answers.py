@@ -47,6 +47,8 @@ class Ranking(models.Model):
     active_ms = models.PositiveIntegerField(default=0, help_text="Time with the tab visible, in milliseconds.")
     protocol = models.CharField(max_length=16)
     guidelines_version = models.PositiveIntegerField()
+    form_version = models.PositiveIntegerField(default=1, db_default=1)
+    details = models.JSONField(default=dict, db_default={}, help_text="See `questionnaire`: strength, ratings, texts.")
     lease = models.UUIDField(null=True, unique=True, help_text="Idempotency key: the same lease gives one ranking.")
     kind = models.CharField(max_length=11, choices=Kind, default=Kind.NORMAL, db_default=Kind.NORMAL)
     late = models.BooleanField(default=False, help_text="Arrived after the lease had passed on; an extra annotation.")

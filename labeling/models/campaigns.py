@@ -32,6 +32,8 @@ class Campaign(models.Model):
     guidelines = models.TextField(blank=True, help_text="Markdown, shown to annotators beside every item.")
     guidelines_version = models.PositiveIntegerField(default=1)
     protocol = models.CharField(max_length=16, choices=Protocol, default=Protocol.PAIR)
+    form = models.JSONField(default=dict, db_default={}, help_text="What is asked, see `questionnaire`; empty: plain.")
+    form_version = models.PositiveIntegerField(default=1, db_default=1)
     overlap = models.PositiveSmallIntegerField(
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(50)],
@@ -58,6 +60,18 @@ class Campaign(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PastForm(models.Model):
+    """What a campaign asked in an earlier version: answers say which one they were given to. Never changed."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="past_forms")
+    version = models.PositiveIntegerField()
+    form = models.JSONField()
+    replaced_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "version"], name="one_form_per_version")]
 
 
 class Membership(models.Model):
