@@ -7,6 +7,7 @@ rows in `assignment.py` (slots), `annotation.py` (rankings), `importing.py` (ite
 from labeling.models.answers import Ranking
 from labeling.models.audit import AuditEntry
 from labeling.models.campaigns import Campaign, Membership, PastForm
+from labeling.models.chats import Chat, ChatReply, ChatServer, ChatTurn, Contestant, LiveChat
 from labeling.models.items import Completion, Import, Item, UploadPiece
 from labeling.models.quality import Gold, Leak, OverlapChange, QualityRules, Review
 from labeling.models.queue import Contribution, Kind, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
@@ -16,7 +17,12 @@ __all__ = [
     "AuditEntry",
     "Campaign",
     "CampaignStatistics",
+    "Chat",
+    "ChatReply",
+    "ChatServer",
+    "ChatTurn",
     "Completion",
+    "Contestant",
     "Contribution",
     "Gold",
     "Import",
@@ -25,10 +31,11 @@ __all__ = [
     "Kind",
     "LapsedLease",
     "Leak",
+    "LiveChat",
     "Membership",
     "OverlapChange",
-    "QualityRules",
     "PastForm",
+    "QualityRules",
     "Ranking",
     "Review",
     "Skip",

@@ -1,0 +1,252 @@
+"""Live chats from a person's side: begin, say something, vote, end.
+
+Two of the campaign's contestants are drawn, on random sides; which ones never leaves the server. What a person says is
+stored together with the two replies that it waits for, so a worker that dies loses nothing. A vote makes an ordinary
+item of the two conversations as they stand, with an ordinary answer of this person to it: reports, exports and training
+know no chats. The item's other slots, if the campaign has an overlap, are given to others like any. After a vote the
+chat can go on, and what came of it be judged again.
+
+A chat that nobody used for an hour is over, no sweeper needed. Lock order: campaign, the person's `Contribution`, chat.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from django.db import transaction
+from django.db.models import F
+
+from accounts.models import User
+from config.push import notify
+from labeling.annotation import submit_ranking
+from labeling.assignment import MAX_LEASE, lock_contribution
+from labeling.files import BadLine
+from labeling.models import (
+    Campaign,
+    Chat,
+    ChatReply,
+    ChatServer,
+    ChatTurn,
+    Completion,
+    Item,
+    LiveChat,
+    Ranking,
+    Slot,
+)
+from labeling.protocols import Message
+from labeling.rows import digest, parse_row
+
+LIFE = timedelta(hours=1)
+MAX_MESSAGE = 4000  # characters
+PER_MINUTE = 12  # messages of one person
+SIDES = ("A", "B")
+CHOICES = ("A", "B", "tie", "bad")
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+REQUESTS = "chats"
+"""The topic on which workers hear that somebody waits."""
+
+
+class ChatRefused(Exception):
+    """This cannot be done now; the message says why, and what to do."""
+
+
+class TooFast(ChatRefused):
+    """More messages than one person writes."""
+
+
+def topic_of(campaign: Campaign, user: User) -> str:
+    """The push topic of one person's chats."""
+    return f"chat.{campaign.public_id}.{user.pk}"
+
+
+def newest_chat(user: User, campaign: Campaign) -> Chat | None:
+    """The chat that the person began last, whether it is over or not."""
+    return Chat.objects.filter(live_chat=campaign.pk, user=user).order_by("-pk").first()
+
+
+def is_over(chat: Chat, *, now: datetime) -> bool:
+    return chat.ended_at is not None or chat.used_at < now - LIFE
+
+
+def why_not(campaign: Campaign, live_chat: LiveChat | None) -> str:
+    """Why nobody can begin a chat here; empty if they can."""
+    if live_chat is None or not live_chat.is_on:
+        return "There is no live chat in this campaign at the moment."
+    if campaign.state != Campaign.State.OPEN:
+        return "This campaign is not open at the moment."
+    if live_chat.is_complete:
+        return "This campaign has all the votes it wants. Thank you."
+    if live_chat.contestants.filter(is_active=True).count() < 2:
+        return "The models to chat with have not been chosen yet."
+    return ""
+
+
+@transaction.atomic
+def begin_chat(user: User, campaign: Campaign, *, now: datetime, chance: random.Random) -> Chat:
+    """A new chat with two contestants drawn by `chance`; one that was open ends. Raises ChatRefused."""
+    lock_contribution(user, campaign)
+    live_chat = LiveChat.objects.filter(pk=campaign.pk).first()
+    if reason := why_not(campaign, live_chat):
+        raise ChatRefused(reason)
+    assert live_chat is not None
+    Chat.objects.filter(live_chat=live_chat, user=user, ended_at=None).update(ended_at=now)
+    a, b = chance.sample(list(live_chat.contestants.filter(is_active=True).order_by("pk")), 2)
+    chat = Chat.objects.create(live_chat=live_chat, user=user, a=a, b=b, used_at=now)
+    # Whoever serves them can load them while the person still thinks of what to say.
+    ChatServer.objects.filter(contestants__in=(a, b)).update(wanted_at=now)
+    notify(REQUESTS)
+    return chat
+
+
+@transaction.atomic
+def say(chat: Chat, message: str, *, turn: int, now: datetime) -> ChatTurn:
+    """Turn number `turn` (from 0) of the chat. The same turn sent twice is one. Raises ChatRefused."""
+    chat = _locked(chat, now)
+    known = list(chat.turns.all())
+    if turn < len(known):
+        return known[turn]
+    message = UNSTORABLE.sub("", message).strip()
+    _check_message(chat, message, turns=len(known), now=now)
+    if known:
+        _check_answered(known[-1])
+    new = ChatTurn.objects.create(chat=chat, index=len(known), message=message)
+    ChatReply.objects.bulk_create(
+        ChatReply(turn=new, side=side, contestant=contestant)
+        for side, contestant in zip(SIDES, (chat.a, chat.b), strict=True)
+    )
+    notify(REQUESTS)
+    return new
+
+
+@transaction.atomic
+def ask_again(chat: Chat, *, now: datetime) -> None:
+    """Have the replies that failed written after all."""
+    chat = _locked(chat, now)
+    failed = ChatReply.objects.filter(turn__chat=chat, state=ChatReply.State.FAILED)
+    if failed.update(state=ChatReply.State.WAITING, attempts=0, text=""):
+        ChatServer.objects.filter(contestants__in=(chat.a, chat.b)).update(wanted_at=now)
+        notify(REQUESTS)
+
+
+@transaction.atomic
+def vote(chat: Chat, choice: str, *, rationale: str = "", active_ms: int = 0, now: datetime) -> Ranking:
+    """Keep which conversation went better: A, B, tie, or bad (both). Once a turn.
+
+    Raises ChatRefused, and InvalidRanking where the campaign's form does not take such an answer.
+    """
+    campaign = Campaign.objects.select_for_update(no_key=True).get(pk=chat.live_chat_id)
+    lock_contribution(chat.user, campaign)
+    chat = _locked(chat, now)
+    turns = list(chat.turns.prefetch_related("replies"))
+    if not turns:
+        raise ChatRefused("Say something first: there is nothing to compare yet.")
+    _check_answered(turns[-1])
+    if turns[-1].vote_id:
+        raise ChatRefused("You have judged this already. Go on with the chat, or begin a new one.")
+    if choice not in CHOICES:
+        raise ChatRefused("Choose A, B, equal or both bad.")
+    slot = _add_item(campaign, chat, turns, now)
+    a, b = slot.shown_order  # where A and B stand in the item
+    tiers = {"A": [[a], [b]], "B": [[b], [a]]}.get(choice, [[0, 1]])
+    details = {"both_bad": True} if choice == "bad" else {}
+    ranking = submit_ranking(
+        chat.user, slot, now=now, tiers=tiers, details=details, rationale=rationale, active_ms=active_ms
+    )
+    ChatTurn.objects.filter(pk=turns[-1].pk).update(vote=ranking)
+    LiveChat.objects.filter(pk=campaign.pk).update(votes=F("votes") + 1)
+    return ranking
+
+
+def end_chat(chat: Chat, *, now: datetime) -> None:
+    """Leave it, voted or not."""
+    Chat.objects.filter(pk=chat.pk, ended_at=None).update(ended_at=now)
+
+
+def _locked(chat: Chat, now: datetime) -> Chat:
+    """The chat, locked and noted as used. Raises ChatRefused if it is over."""
+    chats = Chat.objects.select_for_update(of=("self",)).select_related("a", "b", "user", "live_chat__campaign")
+    chat = chats.get(pk=chat.pk)
+    if is_over(chat, now=now):
+        raise ChatRefused("This chat has ended, because it was left for an hour or begun anew. Begin another one.")
+    if not chat.live_chat.is_on or chat.live_chat.campaign.state != Campaign.State.OPEN:
+        raise ChatRefused("The live chat of this campaign was paused. Your chat goes on when it is opened again.")
+    chat.used_at = now
+    chat.save(update_fields=["used_at"])
+    return chat
+
+
+def _check_message(chat: Chat, message: str, *, turns: int, now: datetime) -> None:
+    if not message:
+        raise ChatRefused("Write a message first.")
+    if len(message) > MAX_MESSAGE:
+        raise ChatRefused(f"Please use at most {MAX_MESSAGE} characters: this message has {len(message)}.")
+    if turns >= chat.live_chat.max_turns:
+        raise ChatRefused(f"A chat has at most {chat.live_chat.max_turns} turns. Vote, and begin a new one.")
+    recent = ChatTurn.objects.filter(chat__user=chat.user, created_at__gt=now - timedelta(minutes=1))
+    if recent.count() >= PER_MINUTE:
+        raise TooFast("That was quick. Wait a minute, then go on.")
+
+
+def _check_answered(turn: ChatTurn) -> None:
+    states = {reply.state for reply in turn.replies.all()}
+    if ChatReply.State.FAILED in states:
+        raise ChatRefused("One of them did not answer. Try again, or begin a new chat.")
+    if states != {ChatReply.State.DONE}:
+        raise ChatRefused("Wait until both have answered.")
+
+
+def _add_item(campaign: Campaign, chat: Chat, turns: list[ChatTurn], now: datetime) -> Slot:
+    """An item of the two conversations, and the slot of it that this person holds."""
+    # In the order of the contestants: the sides of the screen were drawn anew for each chat.
+    contestants = {"A": chat.a, "B": chat.b}
+    order = sorted(SIDES, key=lambda side: contestants[side].pk)
+    try:
+        row = parse_row(
+            {
+                "completions": [{"messages": said_on(turns, side), "source": contestants[side].name} for side in order],
+                "live_chat": chat.public_id,
+                "turns": len(turns),
+            },
+            campaign.protocol,
+        )
+    except BadLine:
+        raise ChatRefused(
+            "Both said exactly the same, so there is nothing to compare yet. Go on with the chat."
+        ) from None
+    item = Item.objects.create(
+        campaign=campaign,
+        messages=row.messages,
+        # Of this chat: others in which the same was said had other contestants.
+        content_hash=digest([row.content_hash, chat.public_id]),
+        meta=row.meta,
+    )
+    Completion.objects.bulk_create(
+        Completion(item=item, index=index, messages=new.messages, source=new.source)
+        for index, new in enumerate(row.completions)
+    )
+    held = Slot(
+        campaign=campaign,
+        item=item,
+        state=Slot.State.LEASED,
+        user=chat.user,
+        lease=uuid4(),
+        leased_at=now,
+        expires_at=now + MAX_LEASE,
+        shown_order=[order.index(side) for side in SIDES],
+    )
+    others = [Slot(campaign=campaign, item=item) for _ in range(campaign.overlap - 1)]
+    Slot.objects.bulk_create([held, *others])
+    Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + campaign.overlap)
+    return held
+
+
+def said_on(turns: list[ChatTurn], side: str) -> list[Message]:
+    """One of the two conversations."""
+    messages: list[Message] = []
+    for turn in turns:
+        reply = next(reply for reply in turn.replies.all() if reply.side == side)
+        messages += [{"role": "user", "content": turn.message}, {"role": "assistant", "content": reply.text}]
+    return messages
