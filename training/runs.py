@@ -109,7 +109,7 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
         raise RunNotPossible(f"{', '.join(typed)} cannot be set by hand; choose a registered model instead.")
     _check_inputs(kind, inputs)
     assert inputs.base is not None
-    settings |= _weights(inputs.base)
+    settings |= weights_of(inputs.base)
     if inputs.reward is not None and kind in (Kind.PPO, Kind.SAMPLING):
         settings["reward_path"] = inputs.reward.path
         settings["more_reward_paths"] = "\n".join(model.path for model in inputs.more_rewards)
@@ -184,7 +184,8 @@ def _check_inputs(kind: str, inputs: Inputs) -> None:
             )
 
 
-def _weights(model: ModelArtifact) -> dict[str, str]:
+def weights_of(model: ModelArtifact) -> dict[str, str]:
+    """The engine's `base` and `adapter`."""
     if model.format == "adapter":
         return {"base": model.base_model, "adapter": model.path}
     return {"base": model.path or model.base_model, "adapter": ""}
@@ -198,7 +199,7 @@ def _versus(inputs: Inputs, choice: str) -> str:
         if choice not in ("", "base"):
             raise RunNotPossible("versus must be empty, base, or the id of a policy.")
         return choice
-    mine, theirs = _weights(base), _weights(other)
+    mine, theirs = weights_of(base), weights_of(other)
     if mine["base"] != theirs["base"]:
         raise RunNotPossible(f"“{other}” stands on another base model than “{base}”, so they cannot share a run.")
     if mine == theirs:

@@ -25,6 +25,7 @@ from labeling.statistics import refresh_wanted
 from labeling.steering import order_queues
 from labeling.uploads import import_waiting
 from training import queue
+from training.serving import serve_chats
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.Operationa
 
 
 class Command(BaseCommand):
-    help = "Fetch queued runs, start and supervise their engines."
+    help = "Fetch queued runs, start and supervise their engines; serve live chats."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -59,6 +60,7 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(refresh_wanted, REPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(order_queues, QUEUES_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
+    tasks.append(asyncio.create_task(serve_chats()))
 
     def shut_down() -> None:
         logger.info("Shutting down: engines save their state, runs go back to the queue.")
