@@ -32,7 +32,7 @@ from labeling.assignment import (
 )
 from labeling.campaigns import form_of
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Contribution, LapsedLease, Ranking, Slot
+from labeling.models import Campaign, Contribution, Kind, LapsedLease, Ranking, Slot
 from labeling.protocols import ranking_tiers
 from labeling.questionnaire import Details, checked_reply
 
@@ -65,9 +65,11 @@ WITH locked AS MATERIALIZED (
     UPDATE labeling_slot SET state = 'done'
     WHERE EXISTS (SELECT FROM locked) AND lease = %(token)s AND user_id = %(user)s AND state = 'leased'
       AND (expires_at > %(now)s OR EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open'))
-    RETURNING id
+    RETURNING kind
 )
-UPDATE labeling_contribution SET done = done + 1
+UPDATE labeling_contribution
+SET done = done + (SELECT count(*) FROM done WHERE kind = 'normal'),
+    checks = checks + (SELECT count(*) FROM done WHERE kind <> 'normal')
 WHERE EXISTS (SELECT FROM done) AND campaign_id = %(campaign)s AND user_id = %(user)s
 RETURNING labeler
 """
@@ -100,7 +102,7 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     if campaign.state != Campaign.State.OPEN:
         raise CannotUndo("The campaign is not open, so answers stay as they are.")
     contribution = lock_contribution(user, campaign)
-    answers = Ranking.objects.accepted().filter(campaign=campaign, user=user)
+    answers = Ranking.objects.given().filter(campaign=campaign, user=user)
     last = answers.select_related("slot").order_by("-id").first()
     if last is None:
         raise CannotUndo("There is no answer to take back.")
@@ -109,11 +111,10 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     last.status = Ranking.Status.WITHDRAWN
     last.save(update_fields=["status"])
     campaign_changed(campaign)
+    _count(contribution, **{_counted_as(last): -1})
     slot = last.slot
     if slot is None:
-        _count(contribution, extra=-1)
         return None
-    _count(contribution, done=-1)
     if slot.lease:
         remember(user, slot.lease, slot)
     slot.state, slot.lease, slot.leased_at, slot.expires_at = Slot.State.LEASED, uuid4(), now, now + MAX_LEASE
@@ -128,10 +129,10 @@ def revise(user: User, ranking: Ranking, **answer: Unpack[Answer]) -> Ranking:
     if campaign.state != Campaign.State.OPEN:
         raise LeaseLost("The campaign is not open, so answers stay as they are.")
     lock_contribution(user, campaign)
-    old = Ranking.objects.accepted().filter(pk=ranking.pk, user=user).first()
+    old = Ranking.objects.given().filter(pk=ranking.pk, user=user).first()
     if old is None:
         raise LeaseLost("This answer has been changed or taken back since.")
-    shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order)
+    shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order, kind=old.kind)
     new = _new_ranking(user, shown, answer)
     campaign_changed(campaign)
     return _supersede(old, new)
@@ -176,6 +177,7 @@ def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranki
         guidelines_version=campaign.guidelines_version,
         form_version=version,
         lease=lease.lease,
+        kind=lease.kind,
     )
 
 
@@ -194,13 +196,13 @@ def _submit_lapsed(user: User, lease: Slot | LapsedLease, ranking: Ranking, now:
         return _same_again(given, ranking)
     put_back(user, lease)
     ranking.labeler = contribution.labeler
-    other = Ranking.objects.accepted().filter(item=lease.item_id, user=user).first()
+    other = Ranking.objects.given().filter(item=lease.item_id, user=user, kind=lease.kind).first()
     if other is not None:
         return _supersede(other, ranking)
     ranking.slot = _take_free_slot(user, lease, now)
     ranking.late = ranking.slot is None
     ranking.save()
-    _count(contribution, **{"extra" if ranking.late else "done": 1})
+    _count(contribution, **{_counted_as(ranking): 1})
     return ranking
 
 
@@ -215,11 +217,11 @@ def _take_free_slot(user: User, lease: Slot | LapsedLease, now: datetime) -> Slo
     """Complete another slot of the item with this answer: one that the person holds by another lease, or a free one."""
     if lease.campaign.state != Campaign.State.OPEN:
         return None
-    slots = Slot.objects.filter(item=lease.item_id)
+    slots = Slot.objects.filter(item=lease.item_id, kind=lease.kind)
     # Their own slot may be passing on to somebody else in this very moment. Unlike for a free one, wait how that ends:
     # beside a slot that stays with them they may have no second one.
     slot = slots.select_for_update().filter(state=Slot.State.LEASED, user=user).first()
-    if slot is None:
+    if slot is None and lease.kind == Kind.NORMAL:  # a check is for one person, so none is free
         wait_for_order(lease.campaign)
         free = Q(state=Slot.State.OPEN) | Q(state=Slot.State.LEASED, expires_at__lte=now)
         open_first = Case(When(state=Slot.State.OPEN, then=0), default=1)
@@ -240,6 +242,13 @@ def _supersede(old: Ranking, new: Ranking) -> Ranking:
     new.previous, new.slot_id, new.late, new.labeler = old, old.slot_id, old.late, old.labeler
     new.save()
     return new
+
+
+def _counted_as(ranking: Ranking) -> str:
+    """Which count of its person's `Contribution` the answer is in."""
+    if ranking.kind != Kind.NORMAL:
+        return "checks"
+    return "extra" if ranking.late else "done"
 
 
 def _count(contribution: Contribution, **deltas: int) -> None:

@@ -13,9 +13,10 @@ With an overlap, a claim walks past slots still open of items that its person ha
 thousand answers. Starting behind the person's last slot would be flat, and leave what others abandoned to wait for the
 end of the queue.
 
-In which order items come is `steering`'s business: it writes priorities, this only reads them.
+In which order items come is `steering`'s business: it writes priorities, this only reads them. When a hidden check is
+due (`checks`), nothing is claimed until one was made for the person, which then is what they hold.
 
-Left out for now: prefetching, gold items.
+Left out for now: prefetching.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from accounts.models import User
+from labeling.checks import check_again, first_check, plan_check
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Contribution, LapsedLease, Skip, Slot, new_random_key
+from labeling.models import Campaign, Contribution, Kind, LapsedLease, Ranking, Skip, Slot, new_random_key
 from labeling.protocols import LABELS, SKIP_REASONS, InvalidRanking, Message, checked_note
 
 MIN_LEASE = timedelta(minutes=2)
@@ -68,6 +70,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
+    """`mine` are all answers of the person, `done` and `total` those that the campaign counts."""
+
     done: int
     total: int
     mine: int
@@ -88,7 +92,7 @@ slot.lease, slot.expires_at, item.public_id, item.messages, slot.shown_order,
 # Their own expired slot is untouched: coming back, they get it again.
 UNTOUCHED = """
     NOT EXISTS (SELECT FROM labeling_slot other WHERE other.item_id = slot.item_id AND other.user_id = %(user)s
-                AND other.state IN ('leased', 'done') AND other.id <> slot.id)
+                AND other.state IN ('leased', 'done') AND other.kind <> 'repeat' AND other.id <> slot.id)
 AND NOT EXISTS (SELECT FROM labeling_skip skip WHERE skip.item_id = slot.item_id AND skip.user_id = %(user)s)
 AND NOT EXISTS (SELECT FROM labeling_ranking ranking WHERE ranking.item_id = slot.item_id
                 AND ranking.user_id = %(user)s AND (ranking.status = 'accepted' OR ranking.late))
@@ -98,15 +102,19 @@ QUEUE_LOCK = "hashtextextended('queue', %(campaign)s)"
 NEXT_FREE = f"""
 SELECT id, item_id, state, lease, user_id, shown_order FROM labeling_slot slot
 WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND (state = 'open' OR expires_at <= %(now)s)
-  AND EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open')
+  AND kind = 'normal' AND EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open')
+  AND EXISTS (SELECT FROM person WHERE check_is_due IS NOT TRUE)
   AND NOT EXISTS (SELECT FROM held) AND {UNTOUCHED}
 ORDER BY priority, random_key LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
 """
 # The order in which the completions are shown follows from the token.
 CLAIM = f"""
-WITH held AS MATERIALIZED (
+WITH person AS MATERIALIZED (
+    SELECT done + extra + checks >= next_check AS check_is_due FROM labeling_contribution
+    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND paused_at IS NULL
+), held AS MATERIALIZED (
     SELECT id, item_id, state, lease, user_id, shown_order FROM labeling_slot
-    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND state = 'leased'
+    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND state = 'leased' AND EXISTS (SELECT FROM person)
       AND EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open')
     ORDER BY leased_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED
 ), free AS MATERIALIZED (
@@ -139,9 +147,10 @@ WHERE lease = %(token)s AND user_id = %(user)s AND state = 'leased' RETURNING ex
 """
 WHY_EMPTY = f"""
 SELECT count(*) FILTER (WHERE free), count(*) FILTER (WHERE NOT free), min(expires_at) FILTER (WHERE NOT free),
-       EXISTS (SELECT FROM labeling_slot WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased'))
+       EXISTS (SELECT FROM labeling_slot
+               WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND kind = 'normal')
 FROM (SELECT expires_at, state = 'open' OR expires_at <= %(now)s AS free FROM labeling_slot slot
-      WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND {UNTOUCHED}) untouched
+      WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND kind = 'normal' AND {UNTOUCHED}) untouched
 """
 
 
@@ -156,6 +165,8 @@ def claim_locked(user: User, campaign: Campaign, *, now: datetime) -> Task | Non
     """`claim_next` for a transaction that has already locked the person's `Contribution`."""
     parameters = _parameters(user, campaign, now) | {"token": uuid4()}
     task = _task(CLAIM, campaign, parameters)
+    if task is None and plan_check(user, campaign, now=now):
+        task = _task(CLAIM, campaign, parameters)
     if task is None and wait_for_order(campaign):
         task = _task(CLAIM, campaign, parameters)
     return task
@@ -176,7 +187,8 @@ def wait_for_order(campaign: Campaign) -> bool:
 def lock_contribution(user: User, campaign: Campaign) -> Contribution:
     """The person's row, locked until the transaction ends; made on first use."""
     rows = Contribution.objects.select_for_update(no_key=True)
-    return rows.get_or_create(campaign=campaign, user=user)[0]
+    known = rows.filter(campaign=campaign, user=user).first()
+    return known or rows.get_or_create(campaign=campaign, user=user, defaults={"next_check": first_check(campaign)})[0]
 
 
 def current_task(user: User, campaign: Campaign) -> Task | None:
@@ -198,8 +210,11 @@ def heartbeat(user: User, lease: Slot | LapsedLease, *, now: datetime) -> dateti
 @transaction.atomic
 def release(user: User, lease: Slot | LapsedLease) -> bool:
     """Put the slot back, at another place of the queue. False if the person did not hold it any more."""
-    lock_contribution(user, lease.campaign)
-    return put_back(user, lease)
+    contribution = lock_contribution(user, lease.campaign)
+    held = put_back(user, lease)
+    if held and lease.kind != Kind.NORMAL:
+        check_again(contribution)
+    return held
 
 
 @transaction.atomic
@@ -208,26 +223,34 @@ def skip(user: User, lease: Slot | LapsedLease, *, reason: str, note: str = "") 
     if reason not in SKIP_REASONS:
         raise InvalidRanking(f"A reason is one of: {', '.join(SKIP_REASONS)}.")
     lock_contribution(user, lease.campaign)
-    if not put_back(user, lease) and user.rankings.filter(item=lease.item_id, status="accepted").exists():
+    answers = Ranking.objects.given().filter(item=lease.item_id, user=user, kind=lease.kind)
+    if not put_back(user, lease) and answers.exists():
         raise LeaseLost("You have answered this item already.")
-    Skip.objects.get_or_create(
-        item_id=lease.item_id, user=user, defaults={"reason": reason, "note": checked_note(note)}
-    )
+    if lease.kind != Kind.REPEAT:  # of a repeat they have given an answer
+        Skip.objects.get_or_create(
+            item_id=lease.item_id, user=user, defaults={"reason": reason, "note": checked_note(note)}
+        )
     campaign_changed(lease.campaign)
 
 
 def put_back(user: User, lease: Slot | LapsedLease) -> bool:
-    """Open the slot of a held lease and remember the lease as lapsed. Needs the person's `Contribution` locked."""
+    """Open the slot of a held lease and remember the lease as lapsed. Needs the person's `Contribution` locked.
+
+    A check was for this person only: its slot goes.
+    """
     held = Slot.objects.filter(lease=lease.lease, user=user, state=Slot.State.LEASED)
-    opened = held.update(
-        state=Slot.State.OPEN,
-        user=None,
-        lease=None,
-        leased_at=None,
-        expires_at=None,
-        shown_order=[],
-        random_key=new_random_key(),
-    )
+    if lease.kind == Kind.NORMAL:
+        opened = held.update(
+            state=Slot.State.OPEN,
+            user=None,
+            lease=None,
+            leased_at=None,
+            expires_at=None,
+            shown_order=[],
+            random_key=new_random_key(),
+        )
+    else:
+        opened = held.delete()[0]
     if opened and lease.lease:
         remember(user, lease.lease, lease)
     return bool(opened)
@@ -236,14 +259,19 @@ def put_back(user: User, lease: Slot | LapsedLease) -> bool:
 def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
     """Keep what a late answer to this lease would need; after an undo it may be known already."""
     lapsed = LapsedLease(
-        lease=token, campaign=lease.campaign, item_id=lease.item_id, user=user, shown_order=lease.shown_order
+        lease=token,
+        campaign=lease.campaign,
+        item_id=lease.item_id,
+        user=user,
+        shown_order=lease.shown_order,
+        kind=lease.kind,
     )
     LapsedLease.objects.bulk_create([lapsed], ignore_conflicts=True)
 
 
 def progress(user: User, campaign: Campaign) -> Progress:
     """How far the campaign is, and the person in it: one query over its people."""
-    given = F("done") + F("extra")
+    given = F("done") + F("extra") + F("checks")
     row = campaign.contributions.aggregate(
         filled=Sum("done", default=0), mine=Sum(given, filter=Q(user=user), default=0)
     )
@@ -254,6 +282,8 @@ def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:
     """One sentence for a person who was given nothing."""
     if campaign.state != Campaign.State.OPEN:
         return NOT_OPEN[campaign.state]
+    if campaign.contributions.filter(user=user, paused_at__isnull=False).exists():
+        return PAUSED
     if campaign.slot_count == 0:
         return "Nothing has been imported into this campaign yet."
     with connection.cursor() as cursor:
@@ -268,6 +298,10 @@ def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:
     return "Every item has all the answers it needs. Thank you."
 
 
+PAUSED = (
+    "Your work here is paused for the moment: a manager would like to go through some answers with you. "
+    "What you answered is kept."
+)
 NOT_OPEN = {
     "draft": "This campaign has not been opened yet.",
     "paused": "This campaign is paused by its managers.",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from accounts.models import CampaignRole, User
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Membership, PastForm, Slot
+from labeling.models import Campaign, Membership, PastForm
+from labeling.overlap import fit_slots
 from labeling.presets import PRESETS
 from labeling.protocols import InvalidRanking
 from labeling.questionnaire import PLAIN, Form, parse_form
@@ -97,7 +98,7 @@ def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
         campaign.form_version += 1
     campaign.save(update_fields=[*fields, "guidelines_version", "form_version"])
     if "overlap" in fields:
-        _fit_slots(campaign)
+        fit_slots(campaign)
     if "order" in fields:
         start_over(campaign)  # last: claims that find nothing wait for it, so it must wait for nobody
     campaign_changed(campaign)
@@ -131,49 +132,3 @@ def remove_member(campaign: Campaign, user: User) -> None:
 
 def _locked(campaign: Campaign) -> Campaign:
     return Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
-
-
-LOCK_SLOTS = """
-SELECT count(*) FROM (SELECT FROM labeling_slot WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased')
-                      ORDER BY id FOR UPDATE) locked
-"""
-# Done slots count first, then leased, then open, then void ones: what is beyond the overlap in this order is void.
-FIT_SLOTS = """
-WITH ranked AS (
-    SELECT id, row_number() OVER (
-        PARTITION BY item_id ORDER BY array_position(ARRAY['done', 'leased', 'open', 'void'], state::text), id) AS place
-    FROM labeling_slot WHERE campaign_id = %(campaign)s
-), lapsed AS (
-    INSERT INTO labeling_lapsedlease (lease, campaign_id, item_id, user_id, shown_order)
-    SELECT lease, campaign_id, item_id, user_id, shown_order FROM labeling_slot JOIN ranked USING (id)
-    WHERE place > %(overlap)s AND state = 'leased'
-)
-UPDATE labeling_slot slot
-SET state = CASE WHEN place > %(overlap)s THEN 'void' ELSE 'open' END,
-    user_id = NULL, lease = NULL, leased_at = NULL, expires_at = NULL, shown_order = '[]'
-FROM ranked
-WHERE ranked.id = slot.id AND state <> 'done' AND (state = 'void') = (place <= %(overlap)s)
-"""
-MISSING_SLOTS = """
-SELECT item.id, %(overlap)s - count(slot.id)
-FROM labeling_item item LEFT JOIN labeling_slot slot ON slot.item_id = item.id
-WHERE item.campaign_id = %(campaign)s GROUP BY item.id HAVING count(slot.id) < %(overlap)s
-"""
-
-
-def _fit_slots(campaign: Campaign) -> None:
-    """Give every item as many slots as the overlap, or as it has answers if these are more (also if one is taken back).
-
-    Slots are locked first, so no answer can fill a slot that is about to become void; an answer to a voided lease is
-    kept as an extra.
-    """
-    parameters = {"campaign": campaign.pk, "overlap": campaign.overlap}
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK_SLOTS, parameters)
-        cursor.execute(FIT_SLOTS, parameters)
-        missing = cursor.execute(MISSING_SLOTS, parameters).fetchall()
-    Slot.objects.bulk_create(
-        (Slot(campaign=campaign, item_id=item) for item, count in missing for _ in range(count)), batch_size=5000
-    )
-    campaign.slot_count = campaign.slots.exclude(state=Slot.State.VOID).count()
-    campaign.save(update_fields=["slot_count"])

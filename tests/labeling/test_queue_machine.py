@@ -28,7 +28,9 @@ from labeling.access import get_lease
 from labeling.annotation import MAX_OPEN_LEASES, CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
 from labeling.assignment import LeaseLost, Task, claim_next, heartbeat, progress, release, skip
 from labeling.campaigns import change_state, update_campaign
-from labeling.models import Campaign, Ranking, Slot
+from labeling.checks import reschedule
+from labeling.gold import mark_gold, unmark_gold
+from labeling.models import Campaign, Gold, QualityRules, Ranking, Slot
 from labeling.steering import order_queues, take_gains
 from tests.conftest import make_user
 from tests.labeling.conftest import NOW, add_items
@@ -54,12 +56,13 @@ class Queue(RuleBasedStateMachine):
         transaction.set_rollback(True)
         self.example.__exit__(None, None, None)
 
-    @initialize(overlap=st.integers(1, 3))
-    def begin(self, overlap: int) -> None:
+    @initialize(overlap=st.integers(1, 3), check_every=st.sampled_from([0, 2]))
+    def begin(self, overlap: int, check_every: int) -> None:
         self.people = [make_user(f"person{next(ids)}", role="admin") for _ in range(4)]
         self.campaign = Campaign.objects.create(
             name="Queue", state="open", overlap=overlap, created_by=self.people[0], slot_count=0
         )
+        QualityRules.objects.create(campaign=self.campaign, check_every=check_every)
         add_items(self.campaign, ITEMS)
         self.now = NOW
         self.submitted: dict[UUID, tuple[User, Any]] = {}
@@ -160,6 +163,20 @@ class Queue(RuleBasedStateMachine):
         due = self.campaign.state == "open" and self.campaign.order == "informative"
         assert order_queues() == due
 
+    @rule(which=st.integers(0, ITEMS - 1))
+    def make_gold_or_a_usual_item_again(self, which: int) -> None:
+        item = self.campaign.items.order_by("pk")[which]
+        self.lowered = True
+        if Gold.objects.filter(item=item).exists():
+            unmark_gold(item)
+        else:
+            mark_gold(item, tiers=[[0], [1]], user=self.people[0])
+
+    @rule(every=st.sampled_from([0, 1, 2]))
+    def change_checks(self, every: int) -> None:
+        QualityRules.objects.filter(campaign=self.campaign).update(check_every=every)
+        reschedule(self.campaign, every)
+
     @precondition(lambda self: self.campaign.state != "closed")
     @rule()
     def import_more(self) -> None:
@@ -169,9 +186,9 @@ class Queue(RuleBasedStateMachine):
     # --- What must hold ---
 
     def nothing_was_free_for(self, person: User) -> None:
-        for slot in self.campaign.slots.exclude(state__in=["done", "void"]):
+        for slot in self.campaign.slots.filter(kind="normal").exclude(state__in=["done", "void"]):
             free = slot.expires_at is None or slot.expires_at <= self.now
-            mine = slot.item.slots.filter(user=person).exclude(pk=slot.pk).exists()
+            mine = slot.item.slots.filter(user=person).exclude(pk=slot.pk).exclude(kind="repeat").exists()
             rankings = slot.item.rankings.filter(user=person)
             answered = any(ranking.status == "accepted" or ranking.late for ranking in rankings)
             assert not free or mine or answered or slot.item.skips.filter(user=person).exists()
@@ -189,18 +206,20 @@ class Queue(RuleBasedStateMachine):
         self.counts_are_right_and_leases_few(slots, accepted)
 
     def no_slot_is_lost_and_none_too_many(self, slots: list[Slot]) -> None:
+        slots = [slot for slot in slots if slot.kind == "normal"]
         done = Counter(slot.item_id for slot in slots if slot.state == "done")
         there = Counter(slot.item_id for slot in slots if slot.state != "void")
-        assert len(there) in (ITEMS, ITEMS + 1)
-        for item, number in there.items():
-            assert number >= max(self.campaign.overlap, done[item])
-            assert number == self.campaign.overlap or self.lowered  # answers there before it was lowered stay
+        assert self.campaign.items.count() in (ITEMS, ITEMS + 1)
+        for item, own in self.campaign.items.values_list("pk", "overlap"):
+            wanted = self.campaign.overlap if own is None else own
+            assert there[item] >= max(wanted, done[item])
+            assert there[item] == wanted or self.lowered  # answers there before it was lowered stay
         assert self.campaign.slot_count == sum(there.values())
         assert all((slot.priority < 0) == (slot.propensity is not None) for slot in slots)
 
     def nobody_is_twice_on_an_item(self, slots: list[Slot], accepted: list[Ranking]) -> None:
-        held = Counter((slot.item_id, slot.user_id) for slot in slots if slot.user_id)
-        given = Counter((ranking.item_id, ranking.user_id) for ranking in accepted)
+        held = Counter((slot.item_id, slot.user_id, slot.kind == "repeat") for slot in slots if slot.user_id)
+        given = Counter((ranking.item_id, ranking.user_id, ranking.kind == "repeat") for ranking in accepted)
         assert max([*held.values(), *given.values(), 0]) <= 1
 
     def a_done_slot_is_an_accepted_ranking_and_the_other_way_round(
@@ -216,13 +235,16 @@ class Queue(RuleBasedStateMachine):
         assert kept == {lease: (person.pk, tiers) for lease, (person, tiers) in self.submitted.items()}
 
     def counts_are_right_and_leases_few(self, slots: list[Slot], accepted: list[Ranking]) -> None:
-        counts = {given.user_id: (given.done, given.extra) for given in self.campaign.contributions.all()}
+        counts = {one.user_id: (one.done, one.extra, one.checks) for one in self.campaign.contributions.all()}
         for person in self.people:
-            mine = [ranking.late for ranking in accepted if ranking.user_id == person.pk]
-            assert counts.get(person.pk, (0, 0)) == (mine.count(False), mine.count(True))
+            given = [ranking for ranking in accepted if ranking.user_id == person.pk]
+            mine = [ranking.late for ranking in given if ranking.kind == "normal"]
+            assert counts.get(person.pk, (0, 0, 0)) == (mine.count(False), mine.count(True), len(given) - len(mine))
             held = [slot for slot in slots if slot.state == "leased" and slot.user_id == person.pk]
             assert len(held) <= MAX_OPEN_LEASES
-        assert progress(self.people[0], self.campaign).done == sum(done for done, _ in counts.values())
+        assert progress(self.people[0], self.campaign).done == sum(done for done, *_ in counts.values())
+        counted = set(Ranking.objects.accepted().filter(campaign=self.campaign))
+        assert counted == {ranking for ranking in accepted if ranking.kind == "normal"}
 
 
 @pytest.mark.timeout(900)  # finding a failure takes seconds, making it short takes minutes
