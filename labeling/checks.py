@@ -6,8 +6,8 @@ no more than before; only when a check is due, a slot is made for this person al
 take turns. On the screen, in the API and in a person's own counts nothing tells a check from any other item.
 
 Answers to checks tell about people: they never enter progress, exports, statistics or training
-(`RankingQuerySet.accepted`). Who leaves a check without an answer is given one at once; a gold item that was skipped does
-not come back.
+(`RankingQuerySet.accepted`). Who leaves a check without an answer is given one at once; a gold item that was skipped
+does not come back.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Gold items: their answer is known, so they tell how well somebody answers. `checks` gives them out.
 
 Managers mark them one by one, by a `gold` field in a file, or because enough people agreed. From then on an item is
-nobody's usual work; answers that it has stay. An answer is right when it puts all completions in the order that the gold
-answer puts them in; of two that are equally good there, it may say anything.
+nobody's usual work; answers that it has stay. An answer is right when it prefers everything that the gold answer
+prefers; of two that are equally good there, it may say anything.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def unmark_gold(item: Item) -> None:
     campaign_changed(item.campaign)
 
 
-def mark_imported(campaign: Campaign, rows: Mapping[int, Mapping[str, Any]], *, user: User | None) -> int:
+def mark_imported(campaign: Campaign, rows: Mapping[int, Mapping[str, Any]]) -> int:
     """Make gold of new items whose row in a file had a `gold` answer. How many had one that fits."""
     sizes: dict[int, int] = defaultdict(int)
     claimed = [item for item, row in rows.items() if "gold" in row]
@@ -83,7 +83,7 @@ def mark_imported(campaign: Campaign, rows: Mapping[int, Mapping[str, Any]], *, 
         except InvalidRanking:
             continue  # the field means something else in this file
         why = str(rows[item].get("gold_explanation", ""))[:10_000]
-        golds.append(Gold(item_id=item, campaign=campaign, tiers=tiers, explanation=why, user=user))
+        golds.append(Gold(item_id=item, campaign=campaign, tiers=tiers, explanation=why))
     Gold.objects.bulk_create(golds)
     if golds:
         set_overlap(campaign, [gold.item_id for gold in golds], 0)
@@ -107,8 +107,6 @@ def results_of(campaign: Campaign) -> dict[int, CheckResults]:
     repeated = {(user, item) for kind, user, item, _ in rows if kind == Kind.REPEAT and user is not None}
     before = _usual_answers(campaign, repeated)
     for kind, user, item, tiers in rows:
-        if user is None:
-            continue
         if kind == Kind.GOLD and item in golds:
             right[user].append(is_right(tiers, golds[item]))
         elif kind == Kind.REPEAT and (user, item) in before and tiers:

@@ -24,6 +24,7 @@ from labeling.events import campaign_changed
 from labeling.files import BadLine
 from labeling.formats.base import Format
 from labeling.formats.registry import Parsed, parse_rows
+from labeling.gold import mark_imported
 from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot, new_random_key
 from labeling.protocols import Tiers
 from labeling.rows import ParsedRow
@@ -104,7 +105,9 @@ def _store(record: Import, rows: list[ParsedRow]) -> None:
     for index, row in enumerate(rows):
         if row.content_hash not in item_of:
             new.setdefault(row.content_hash, index)
+    Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(new) * campaign.overlap)
     item_of |= _create_items(campaign, record, [rows[index] for index in new.values()])
+    mark_imported(campaign, {item_of[rows[index].content_hash]: rows[index].meta for index in new.values()})
     rankings = _new_rankings(campaign, record, rows, item_of, known)
     _create_rankings(campaign, [(item_of[rows[n].content_hash], *ranking) for n, ranking in rankings.items()])
 
@@ -113,7 +116,6 @@ def _store(record: Import, rows: list[ParsedRow]) -> None:
     record.duplicates += len(rows) - accepted
     record.rankings += len(rankings)
     record.save(update_fields=["accepted", "duplicates", "rankings", "rejected", "errors", "position", "finished_at"])
-    Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(new) * campaign.overlap)
     campaign_changed(campaign)
 
 
