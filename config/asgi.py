@@ -3,20 +3,21 @@ import warnings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-http = get_asgi_application()  # sets Django up; models may be imported only after it
+django.setup()  # models may be imported only after it
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from channels.sessions import SessionMiddlewareStack  # noqa: E402
 
+from config.handler import Handler  # noqa: E402
 from config.lifespan import lifespan  # noqa: E402
 from config.routing import router  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": Handler(),
         "websocket": AllowedHostsOriginValidator(SessionMiddlewareStack(router)),
         "lifespan": lifespan,
     }

@@ -77,7 +77,7 @@ async def _listen(ready: asyncio.Event) -> None:
 
 
 def connection_parameters() -> dict[str, Any]:
-    """How to reach the database outside of Django's connection pool."""
+    """How to reach the database by a connection of one's own."""
     parameters = connection.get_connection_params()
     return {key: parameters[key] for key in CONNECTION_KEYS if key in parameters} | {"connect_timeout": 5}
 

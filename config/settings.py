@@ -72,7 +72,7 @@ def database_from_url(url: str) -> dict[str, Any]:
     if parts.scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must start with postgresql://. Prefloop runs on PostgreSQL only.")
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "config.postgres",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -170,11 +170,9 @@ elif PRODUCTION:
 else:
     DATABASES = {"default": {"ENGINE": "config.embedded", "NAME": os.environ.get("PREFLOOP_DATABASE", "postgres")}}
 EMBEDDED_POSTGRES_OPTIONS = ""
-# Pages are short transactions opened where they are needed; a pool spares the connection set-up of each request.
-DATABASES["default"] |= {
-    "CONN_HEALTH_CHECKS": True,
-    "OPTIONS": {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}},
-}
+# Each thread keeps its connection. There are WEB_THREADS (config.handler) and a few for websockets in each process.
+DATABASES["default"] |= {"CONN_HEALTH_CHECKS": True, "CONN_MAX_AGE": 600}
+WEB_THREADS = env_int("WEB_THREADS", 8)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}  # fed by config.push in each process
 

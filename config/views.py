@@ -29,7 +29,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
     """For load balancers: 200 with the versions when the database answers, else 503."""
     versions = {"prefloop": settings.VERSION, "django": get_version()}
     try:
-        # A connection of its own: the pool would make a probe wait for as long as it makes people wait.
+        # A connection of its own: that kept ones still work does not say that new ones can be had.
         with psycopg.connect(**push.connection_parameters()) as connection:
             versions["postgresql"] = str(connection.info.server_version // 10000)
             connection.execute("SELECT 1")

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError
-from django.db.backends.postgresql import base
 
 from config.embedded.server import ServerFailed, server_for
+from config.postgres import base
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

@@ -1,0 +1,1 @@
+"""`ENGINE = "config.postgres"`: Django's PostgreSQL, with connections that are kept, and checked for free."""
