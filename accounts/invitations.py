@@ -10,6 +10,7 @@ import secrets
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import CampaignRole, Invitation, SiteRole, User
@@ -110,6 +111,18 @@ def _use(invitation: Invitation, user: User) -> None:
             raise CannotJoin("You are a member of this campaign already.")
     invitation.accepted_by, invitation.accepted_at = user, timezone.now()
     invitation.save(update_fields=["accepted_by", "accepted_at"])
+
+
+def open_ones() -> QuerySet[Invitation]:
+    """Invitations that can still be used, newest first."""
+    return Invitation.objects.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()).order_by("-pk")
+
+
+def revocable_by(user: User) -> QuerySet[Invitation]:
+    """All for an admin, else those to campaigns this person manages."""
+    if user.is_site_admin:
+        return Invitation.objects.all()
+    return Invitation.objects.filter(campaign__in=Campaign.objects.with_role(user, CampaignRole.MANAGER))
 
 
 def revoke(invitation: Invitation) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth import login
-from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -46,7 +45,7 @@ def _people_page(request: AuthenticatedRequest, form: InviteForm, *, link: str =
     ctx = {
         "people": User.objects.order_by("username"),
         "roles": SiteRole.choices,
-        "invitations": _open_invitations().select_related("campaign", "created_by"),
+        "invitations": invitations.open_ones().select_related("campaign", "created_by"),
         "form": form,
         "link": link,
     }
@@ -95,7 +94,7 @@ def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> H
             status = 422
     ctx = {
         "campaign": campaign,
-        "invitations": _open_invitations().filter(campaign=campaign).select_related("created_by"),
+        "invitations": invitations.open_ones().filter(campaign=campaign).select_related("created_by"),
         "form": form,
         "link": link,
     }
@@ -106,9 +105,7 @@ def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> H
 @require_POST
 def invitation_revoke(request: AuthenticatedRequest, invitation_id: int) -> HttpResponse:
     """By an admin, or by a manager of the campaign it invites to."""
-    managed = Campaign.objects.with_role(request.user, CampaignRole.MANAGER)
-    mine = Q() if request.user.is_site_admin else Q(campaign__in=managed)
-    invitation = get_object_or_404(Invitation.objects.filter(mine), pk=invitation_id)
+    invitation = get_object_or_404(invitations.revocable_by(request.user), pk=invitation_id)
     invitations.revoke(invitation)
     messages.success(request, "The invitation is revoked.")
     if invitation.campaign is not None and not request.user.is_site_admin:
@@ -195,10 +192,6 @@ def _profile_page(
         "now": timezone.now(),
     }
     return render(request, "accounts/profile.html", ctx, status=status)
-
-
-def _open_invitations() -> QuerySet[Invitation]:
-    return Invitation.objects.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()).order_by("-pk")
 
 
 def _link(request: HttpRequest, token: str) -> str:

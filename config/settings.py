@@ -263,7 +263,11 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Prefloop API",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "config.api.add_refusals"],
     "ENUM_NAME_OVERRIDES": {
+        "SiteRoleEnum": "accounts.models.SiteRole",
+        "CampaignRoleEnum": "accounts.models.CampaignRole",
+        "MessageRoleEnum": "labeling.protocols.ROLES",
         "CampaignStateEnum": "labeling.models.Campaign.State",
         "RunStateEnum": "training.models.TrainingRun.State",
         "RunKindEnum": "training.models.TrainingRun.Kind",

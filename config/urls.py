@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", include("labeling.urls")),
     path("", include("training.urls")),
+    path("api/", include("accounts.api_urls")),
     path("api/", include("labeling.api_urls")),
     path("api/", include("training.api_urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -13,10 +13,12 @@ from django.http.response import HttpResponseBase
 
 from accounts.access import AuthenticatedRequest, View, mark
 from accounts.models import CampaignRole, User
+from config.api import ApiView
 from labeling.models import Campaign, LapsedLease, Slot
 
 ANY_ROLE = tuple(CampaignRole)
 LABELING_ROLES = (CampaignRole.ANNOTATOR, CampaignRole.REVIEWER, CampaignRole.MANAGER)
+MANAGER = (CampaignRole.MANAGER,)
 REPORT_ROLES = (CampaignRole.REVIEWER, CampaignRole.MANAGER)
 
 
@@ -51,3 +53,13 @@ def campaign_role(*roles: CampaignRole) -> Callable[[View], View]:
         return mark(login_required(wrapper), "campaign:" + ",".join(roles or ANY_ROLE))
 
     return decorator
+
+
+class CampaignView(ApiView):
+    """An API view of one campaign, for people with one of `roles` for the method."""
+
+    policy: ClassVar[str] = "campaign"
+    roles: ClassVar[dict[str, tuple[CampaignRole, ...]]]
+
+    def campaign(self, campaign_id: str) -> Campaign:
+        return get_campaign(self.user, campaign_id, *self.roles[self.request.method or ""])

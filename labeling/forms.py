@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from django import forms
@@ -12,6 +13,7 @@ from labeling.formats import columns
 from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS
 from labeling.models import Campaign
+from labeling.protocols import LABELS
 
 MAX_GUIDELINES = 50_000
 MAX_UPLOAD = 1024 * 1024 * 1024
@@ -70,25 +72,42 @@ class ImportForm(forms.Form):
 
 
 class ColumnsForm(forms.Form):
-    """Which column of a table is what."""
+    """Which column of a table is what, for as many answers as the campaign compares."""
 
-    prompt, answer_a, answer_b = (forms.CharField(max_length=200, strip=False) for _ in range(3))
-    source_a, source_b, winner = (forms.CharField(max_length=200, strip=False, required=False) for _ in range(3))
+    prompt = forms.CharField(max_length=200, strip=False)
+    winner = forms.CharField(max_length=200, strip=False, required=False)
 
-    def __init__(self, data: Any, names: Sequence[str] = ()) -> None:
+    def __init__(self, data: Any, names: Sequence[str] = (), most: int = 2) -> None:
         super().__init__(data, prefix="column")
-        for field in self.fields.values():
-            field.widget = forms.Select(choices=[("", "–"), *((name, name) for name in names)])
+        self.letters = LABELS[: max(2, min(most, len(names)))].lower()
+        for kind, letter in product(("answer", "source", "score"), self.letters):
+            needed = kind == "answer" and letter in "ab"
+            self.fields[f"{kind}_{letter}"] = forms.CharField(max_length=200, strip=False, required=needed)
+        for name, field in self.fields.items():
+            label = {"aria-label": name.replace("_", " ").capitalize()}
+            field.widget = forms.Select(choices=[("", "–"), *((column, column) for column in names)], attrs=label)
 
-    def columns(self) -> Columns:
-        """Of a valid form."""
-        given = self.cleaned_data
-        return Columns(
-            given["prompt"],
-            (given["answer_a"], given["answer_b"]),
-            (given["source_a"], given["source_b"]),
-            given["winner"],
-        )
+    @property
+    def answers(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """Each answer's letter, and the fields that ask for its column, its source and its score."""
+        kinds = ("answer", "source", "score")
+        return [(letter.upper(), [self[f"{kind}_{letter}"] for kind in kinds]) for letter in self.letters]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        given = [letter for letter in self.letters if data.get(f"answer_{letter}")]
+        chosen = {kind: tuple(data.get(f"{kind}_{letter}", "") for letter in given) for kind in ("source", "score")}
+        try:
+            self.columns = Columns(
+                data.get("prompt", ""),
+                tuple(data[f"answer_{letter}"] for letter in given),
+                chosen["source"] if any(chosen["source"]) else (),
+                data.get("winner", ""),
+                chosen["score"] if any(chosen["score"]) else (),
+            )
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+        return data
 
 
 class RoleForm(forms.Form):

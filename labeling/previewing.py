@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from labeling.containers import read_rows
 from labeling.files import BadLine
@@ -18,13 +18,29 @@ from labeling.screen import shared_turns, single_turns
 ROWS, ITEMS, REFUSED = 20, 3, 5  # looked at, shown of the good, shown of the bad
 
 
+class Found(NamedTuple):
+    title: str
+    percent: int
+
+
+class Refused(NamedTuple):
+    line: int
+    reason: str
+
+
+class Card(NamedTuple):
+    label: str
+    source: str
+    messages: list[Message]
+
+
 @dataclass(frozen=True)
 class PreviewItem:
     """An item in the order of the file; annotators get another order, and no sources."""
 
     number: int
     context: list[Message]
-    cards: list[tuple[str, str, list[Message]]]
+    cards: list[Card]
     single_turns: bool
     order: list[list[str]] | None
 
@@ -34,9 +50,9 @@ class Preview:
     """`found` has title and percentage of rows of each format that reads some; `columns` are the first row's keys."""
 
     rows: int
-    found: list[tuple[str, int]]
+    found: list[Found]
     items: list[PreviewItem]
-    refused: list[tuple[int, str]]
+    refused: list[Refused]
     columns: list[str]
 
 
@@ -50,10 +66,12 @@ def preview_file(file: BinaryIO, protocol: str, *, chosen: Format | None = None,
     return Preview(
         rows=len(numbered),
         found=[
-            (FORMATS[name].title, int(100 * share)) for name, share in detect(rows).items() if isinstance(share, float)
+            Found(FORMATS[name].title, int(100 * share))
+            for name, share in detect(rows).items()
+            if isinstance(share, float)
         ],
         items=[_item(number, row) for number, row in parsed if isinstance(row, ParsedRow)][:ITEMS],
-        refused=[(number, str(row)) for number, row in parsed if isinstance(row, BadLine)][:REFUSED],
+        refused=[Refused(number, str(row)) for number, row in parsed if isinstance(row, BadLine)][:REFUSED],
         columns=[str(name) for name in rows[0]] if rows else [],
     )
 
@@ -66,7 +84,7 @@ def _item(number: int, row: ParsedRow) -> PreviewItem:
         number=number,
         context=[*row.messages, *conversations[0][:shared]],
         cards=[
-            (label, completion.source, turns)
+            Card(label, completion.source, turns)
             for label, completion, turns in zip(LABELS, row.completions, endings, strict=False)
         ],
         single_turns=single_turns(endings),

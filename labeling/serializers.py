@@ -8,9 +8,10 @@ from rest_framework import serializers
 
 from accounts.models import CampaignRole
 from labeling.assignment import Progress, Task
-from labeling.formats.registry import FORMATS
-from labeling.models import Campaign, Import, Membership
-from labeling.protocols import FLAGS, MAX_RATIONALE, ROLES, SKIP_REASONS
+from labeling.models import Campaign, Membership
+from labeling.presets import PRESETS
+from labeling.protocols import MAX_RATIONALE, ROLES
+from labeling.questionnaire import parse_form
 
 
 class CampaignSerializer(serializers.ModelSerializer[Campaign]):
@@ -18,6 +19,13 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
 
     id = serializers.CharField(source="public_id", read_only=True)
     guidelines = serializers.CharField(required=False, allow_blank=True, max_length=50_000, trim_whitespace=False)
+    preset = serializers.ChoiceField(
+        choices=[(preset.name, preset.title) for preset in PRESETS.values()],
+        required=False,
+        write_only=True,
+        help_text="A published protocol to begin with: its protocol and form, where you do not give your own.",
+    )
+    form = serializers.JSONField(required=False, help_text="What is asked beside the order; see docs/labeling.md.")
 
     class Meta:
         model = Campaign
@@ -26,13 +34,20 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
             "name",
             "guidelines",
             "guidelines_version",
+            "preset",
             "protocol",
+            "form",
+            "form_version",
             "overlap",
             "order",
             "state",
             "created_at",
         ]
-        read_only_fields = ["guidelines_version", "state", "created_at"]
+        read_only_fields = ["guidelines_version", "form_version", "state", "created_at"]
+
+    def to_representation(self, instance: Campaign) -> dict[str, Any]:
+        """The form in full, also where it is the plain one."""
+        return super().to_representation(instance) | {"form": parse_form(instance.form).document()}
 
 
 class ProgressSerializer(serializers.Serializer[Progress]):
@@ -52,47 +67,18 @@ class StateSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=Campaign.State.choices)
 
 
+class RoleSerializer(serializers.Serializer[Any]):
+    role = serializers.ChoiceField(choices=CampaignRole.choices)
+
+
 class MemberSerializer(serializers.ModelSerializer[Membership]):
+    id = serializers.IntegerField(source="user_id", read_only=True, help_text="Of the person.")
     username = serializers.CharField(source="user.username", max_length=150)
     role = serializers.ChoiceField(choices=CampaignRole.choices, default=CampaignRole.ANNOTATOR)
 
     class Meta:
         model = Membership
-        fields = ["username", "role"]
-
-
-class UploadSerializer(serializers.Serializer[Any]):
-    file = serializers.FileField(help_text="JSON, CSV or Parquet; plain, gzip or zstd.", allow_empty_file=True)
-    name = serializers.CharField(required=False, max_length=255, help_text="Instead of the file's own name.")
-    form = serializers.ChoiceField(
-        choices=list(FORMATS),
-        required=False,
-        help_text="Read all rows as this format, instead of seeing it from each row.",
-    )
-
-
-class LineErrorSerializer(serializers.Serializer[Any]):
-    line = serializers.IntegerField()
-    reason = serializers.CharField()
-
-
-class ImportSerializer(serializers.ModelSerializer[Import]):
-    errors = LineErrorSerializer(many=True, help_text="The first thousand refused lines.")  # type: ignore[assignment]
-
-    class Meta:
-        model = Import
-        fields = [
-            "id",
-            "name",
-            "accepted",
-            "duplicates",
-            "rejected",
-            "rankings",
-            "errors",
-            "position",
-            "failure",
-            "finished_at",
-        ]
+        fields = ["id", "username", "role"]
 
 
 class MessageSerializer(serializers.Serializer[Any]):
@@ -110,6 +96,8 @@ class TaskSerializer(serializers.Serializer[Task]):
     expires_at = serializers.DateTimeField()
     item = serializers.CharField()
     protocol = serializers.ChoiceField(choices=Campaign.Protocol.choices)
+    form = serializers.DictField(source="form.document", help_text="What is asked beside the order.")
+    form_version = serializers.IntegerField()
     messages = MessageSerializer(many=True)
     completions = ShownCompletionSerializer(many=True)
 
@@ -131,9 +119,15 @@ class SubmitSerializer(serializers.Serializer[Any]):
     cannot_tell = serializers.BooleanField(
         default=False, help_text="You looked and cannot tell: neither a tie nor a skip. Then there are no tiers."
     )
-    flags = serializers.ListField(child=serializers.ChoiceField(choices=list(FLAGS.items())), default=list)
+    flags = serializers.ListField(child=serializers.CharField(), default=list, help_text="Some of those in the form.")
     rationale = serializers.CharField(default="", allow_blank=True, max_length=MAX_RATIONALE, trim_whitespace=False)
     active_ms = serializers.IntegerField(default=0, min_value=0, max_value=2**31 - 1)
+    details = serializers.DictField(
+        default=dict,
+        help_text="`strength` (1 is the weakest degree), `both_bad`, and `answers` by the names of questions; what is "
+        'said of completions by their labels: `{"helpfulness": {"A": 4, "B": 2}}`.',
+    )
+    form_version = serializers.IntegerField(required=False, help_text="Of the task; left out, the newest.")
     next = serializers.BooleanField(default=False, help_text="Return the next task in the same response.")
 
 
@@ -148,7 +142,7 @@ class SubmittedSerializer(serializers.Serializer[Any]):
 
 
 class SkipSerializer(serializers.Serializer[Any]):
-    reason = serializers.ChoiceField(choices=list(SKIP_REASONS.items()))
+    reason = serializers.CharField(help_text="One of the form's `skip_reasons`, by name.")
     note = serializers.CharField(default="", allow_blank=True, max_length=MAX_RATIONALE)
     next = serializers.BooleanField(default=False, help_text="Return the next task in the same response.")
 
@@ -232,7 +226,3 @@ class ReportSerializer(serializers.Serializer[Any]):
     qualities = PersonReportSerializer(many=True)
     made_at = serializers.DateTimeField(allow_null=True, help_text="When the statistics were computed.")
     current = serializers.BooleanField(help_text="No answer came or went since; else a worker was asked for new ones.")
-
-
-class ErrorSerializer(serializers.Serializer[Any]):
-    detail = serializers.CharField()

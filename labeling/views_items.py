@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db.models import Count, Prefetch, Q
-from django.db.models.fields.json import KeyTextTransform, KeyTransform
-from django.db.models.functions import Left
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -19,9 +15,10 @@ from labeling.formats.columns import NAME as COLUMNS
 from labeling.formats.registry import FORMATS
 from labeling.forms import ColumnsForm, ImportForm
 from labeling.importing import ImportFailed, import_file
-from labeling.models import Campaign, Item, Ranking
+from labeling.items import get_item, listed, with_counts
+from labeling.models import Campaign, Ranking
 from labeling.previewing import preview_file
-from labeling.protocols import FLAGS, LABELS, labels_of_tiers
+from labeling.protocols import COMPLETIONS, FLAGS, LABELS, labels_of_tiers
 from labeling.screen import shared_turns, single_turns
 from labeling.uploads import is_large, store_upload
 from labeling.views_campaigns import campaign_context
@@ -39,15 +36,16 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         file = form.cleaned_data["file"]
         is_table = form.cleaned_data["form"] == COLUMNS
         names = preview_file(file, campaign.protocol).columns if is_table else []
-        columns = ColumnsForm(request.POST, names) if is_table else None
+        most = COMPLETIONS[campaign.protocol][1]
+        columns = ColumnsForm(request.POST, names, most) if is_table else None
         chosen = FORMATS.get(form.cleaned_data["form"])
         if columns and columns.is_valid():
-            chosen = columns.columns().as_format()
+            chosen = columns.columns.as_format()
         file.seek(0)
         if "preview" in request.POST:
             preview = preview_file(file, campaign.protocol, chosen=chosen, is_cut="cut" in request.POST)
         elif columns and not columns.is_valid():
-            form.add_error("form", "Say which columns have the prompt and the two answers.")
+            form.add_error("form", "Say which columns have the prompt and the answers.")
         else:
             try:
                 bring = store_upload if is_large(file, file.size) else import_file
@@ -77,28 +75,18 @@ def import_report(request: AuthenticatedRequest, campaign: Campaign, import_id: 
 def campaign_items(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Newest last, a page at a time by key: page 1,000 costs as much as page 1."""
     after = request.GET.get("after", "")
-    last_turn = KeyTextTransform("content", KeyTransform(-1, "messages"))
-    items = campaign.items.order_by("pk").annotate(title=Left(last_turn, 400)).only("public_id")
+    items = listed(campaign)
     if after.isascii() and after.isdigit() and len(after) < 19:
         items = items.filter(pk__gt=int(after))
     page = list(items[: PAGE_SIZE + 1])
     more = len(page) > PAGE_SIZE
     page = page[:PAGE_SIZE]
     context = campaign_context(request, campaign, "items") | {
-        "rows": _with_counts(page),
+        "rows": with_counts(page),
         "after": after,
         "next": page[-1].pk if more else None,
     }
     return render(request, "labeling/campaign_items.html", context)
-
-
-def _with_counts(page: Sequence[Item]) -> list[tuple[Item, int, int]]:
-    """Items with their numbers of completions and of answers, counted for the items of this page only."""
-    items = Item.objects.filter(pk__in=[item.pk for item in page])
-    accepted = Q(rankings__status=Ranking.Status.ACCEPTED)
-    sizes = dict(items.values_list("pk").annotate(n=Count("completions")))
-    answers = dict(items.values_list("pk").annotate(n=Count("rankings", filter=accepted)))
-    return [(item, sizes[item.pk], answers[item.pk]) for item in page]
 
 
 @dataclass(frozen=True)
@@ -116,9 +104,7 @@ class Answer:
 @require_safe
 def campaign_item(request: AuthenticatedRequest, campaign: Campaign, item_id: str) -> HttpResponse:
     """One item with its completions in file order, their sources, and everybody's answers."""
-    accepted = Ranking.objects.accepted().select_related("user").order_by("pk")
-    found = campaign.items.prefetch_related("completions", Prefetch("rankings", accepted))
-    item = get_object_or_404(found, public_id=item_id)
+    item = get_item(campaign, item_id)
     completions = list(item.completions.all())
     shared = shared_turns([completion.messages for completion in completions])
     endings = [completion.messages[shared:] for completion in completions]

@@ -4,45 +4,39 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
+from config.api import CURSOR, ApiView, page_of
 from labeling.access import get_campaign
-from labeling.api import ApiView, Refusal
-from training.access import CAMPAIGN_ROLES, IsResearcher, get_artifact, get_run, get_steered_run
+from training.access import CAMPAIGN_ROLES, NUL, IsResearcher, get_artifact, get_run, get_steered_run
+from training.charts import series
 from training.comparisons import NoCampaign, make_campaign
+from training.evaluation import evaluation_of
 from training.events import MOST, events_after
+from training.lineage import lineage
 from training.models import ModelArtifact, TrainingRun
 from training.registering import NotAModel, register_model
 from training.runs import Inputs, RunNotPossible, create_run, resume_run, stop_run
 from training.selection import HELD_OUT, PromptOptions
 from training.serializers import (
-    ArtifactPageSerializer,
     ArtifactSerializer,
     EventPageSerializer,
     MadeCampaignSerializer,
     NewArtifactSerializer,
     NewCampaignSerializer,
     NewRunSerializer,
-    RunPageSerializer,
     RunSerializer,
+    SeriesSerializer,
 )
 from training.snapshots import BadSelection, SnapshotFilters
 
 RUN_LINKS = ("owner", "campaign", "snapshot", "base", "reward", "artifact", "made_campaign")
-BAD_REQUEST = (RunNotPossible, NotAModel, BadSelection)
-CONFLICT = (NoCampaign,)
-CURSOR = OpenApiParameter("cursor", str, description="From `next` or `previous` of another page.")
-
-
-class NewestFirst(CursorPagination):
-    ordering = "-id"
-    page_size = 50
 
 
 class ResearchView(ApiView):
@@ -50,36 +44,21 @@ class ResearchView(ApiView):
 
     policy: ClassVar[str] = "researcher"
     permission_classes = (IsResearcher,)
-
-    @property
-    def user(self) -> User:
-        assert isinstance(self.request.user, User)  # IsResearcher has checked
-        return self.request.user
-
-    def handle_exception(self, exc: Exception) -> Response:
-        if isinstance(exc, BAD_REQUEST):
-            exc = Refusal(exc, status.HTTP_400_BAD_REQUEST)
-        elif isinstance(exc, CONFLICT):
-            exc = Refusal(exc, status.HTTP_409_CONFLICT)
-        return super().handle_exception(exc)
-
-    def valid(self, serializer: Any) -> dict[str, Any]:
-        checked = serializer(data=self.request.data)
-        checked.is_valid(raise_exception=True)
-        values: dict[str, Any] = checked.validated_data
-        return values
-
-    def page(self, rows: Any, serializer: Any) -> Response:
-        paginator = NewestFirst()
-        found: Any = paginator.paginate_queryset(rows, self.request)
-        return paginator.get_paginated_response(serializer(found, many=True).data)
+    refusals = {RunNotPossible: 400, NotAModel: 400, BadSelection: 400, NoCampaign: 409}
 
 
 class Runs(ResearchView):
-    @extend_schema(operation_id="runs_list", parameters=[CURSOR], responses=RunPageSerializer)
+    @extend_schema(
+        operation_id="runs_list",
+        parameters=[CURSOR, OpenApiParameter("campaign", str, description="Only runs on this campaign.")],
+        responses=page_of(RunSerializer),
+    )
     def get(self, request: Request) -> Response:
         """The runs one may see, newest first."""
-        return self.page(TrainingRun.objects.visible_to(self.user).select_related(*RUN_LINKS), RunSerializer)
+        runs = TrainingRun.objects.visible_to(self.user).select_related(*RUN_LINKS)
+        if wanted := request.query_params.get("campaign"):
+            runs = runs.filter(campaign__public_id=wanted.replace(NUL, ""))
+        return self.page(runs, RunSerializer)
 
     @extend_schema(request=NewRunSerializer, responses={201: RunSerializer})
     def post(self, request: Request) -> Response:
@@ -111,6 +90,15 @@ class RunEvents(ResearchView):
         events = events_after(run, after)
         last = events[-1]["seq"] if events else after
         return Response({"results": events, "last": last, "more": len(events) == MOST})
+
+
+class RunSeries(ResearchView):
+    policy = "run"
+
+    @extend_schema(responses=SeriesSerializer)
+    def get(self, request: Request, run_id: str) -> Response:
+        """The points of every metric so far, thinned: what the charts of its page draw."""
+        return Response(series(get_run(self.user, run_id)))
 
 
 class RunSteering(ResearchView):
@@ -150,7 +138,7 @@ class RunCampaign(RunSteering):
 
 
 class Artifacts(ResearchView):
-    @extend_schema(operation_id="artifacts_list", parameters=[CURSOR], responses=ArtifactPageSerializer)
+    @extend_schema(operation_id="artifacts_list", parameters=[CURSOR], responses=page_of(ArtifactSerializer))
     def get(self, request: Request) -> Response:
         """The models one may use, newest first."""
         rows = ModelArtifact.objects.visible_to(self.user).select_related("parent", "reward", "run", "snapshot")
@@ -171,6 +159,26 @@ class Artifact(ResearchView):
     def get(self, request: Request, model_id: str) -> Response:
         """One model and where it comes from."""
         return Response(ArtifactSerializer(get_artifact(self.user, model_id)).data)
+
+
+class ArtifactEvaluation(ResearchView):
+    policy = "artifact"
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, model_id: str) -> Response:
+        """What a reward run found out about its model on held-out comparisons; `{}` for other models."""
+        return Response(evaluation_of(get_artifact(self.user, model_id)))
+
+
+class ArtifactLineage(ResearchView):
+    policy = "artifact"
+
+    @extend_schema(responses=ArtifactSerializer(many=True))
+    def get(self, request: Request, model_id: str) -> Response:
+        """The model and what it stands on that you may see, nearest first."""
+        steps = [step.model for step in lineage(get_artifact(self.user, model_id))]
+        seen = set(ModelArtifact.objects.visible_to(self.user).filter(pk__in=[m.pk for m in steps]).values_list("pk"))
+        return Response(ArtifactSerializer([m for m in steps if (m.pk,) in seen], many=True).data)
 
 
 def _inputs(user: User, values: dict[str, Any], settings: dict[str, Any]) -> Inputs:

@@ -45,15 +45,6 @@ class RunSerializer(serializers.ModelSerializer):
         return run.artifact.metrics if hasattr(run, "artifact") else {}
 
 
-class PageSerializer(serializers.Serializer):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
-
-
-class RunPageSerializer(PageSerializer):
-    results = RunSerializer(many=True)
-
-
 class DataSerializer(serializers.Serializer):
     """What a run takes from its campaign."""
 
@@ -91,6 +82,14 @@ class EventPageSerializer(serializers.Serializer):
     more = serializers.BooleanField()
 
 
+class SeriesSerializer(serializers.Serializer):
+    last = serializers.IntegerField(help_text="Number of the last event that is in it.")
+    series = serializers.DictField(
+        child=serializers.ListField(child=serializers.ListField(child=serializers.FloatField())),
+        help_text="By metric: steps and values.",
+    )
+
+
 class ArtifactSerializer(serializers.ModelSerializer):
     id = serializers.CharField(source="public_id", read_only=True)
     parent = link()
@@ -105,10 +104,6 @@ class ArtifactSerializer(serializers.ModelSerializer):
             *("metrics", "created_at"),
         )
         read_only_fields = fields
-
-
-class ArtifactPageSerializer(PageSerializer):
-    results = ArtifactSerializer(many=True)
 
 
 class NewArtifactSerializer(serializers.Serializer):

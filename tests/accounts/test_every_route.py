@@ -103,11 +103,16 @@ def ask(client: Client, method: str, url: str, *, is_api: bool) -> Any:
     """The response; what the request changed is rolled back."""
     savepoint = transaction.savepoint()
     try:
-        if method == "POST" and is_api:
-            return client.post(url, {}, content_type="application/json")
+        if method != "GET" and is_api:
+            return client.generic(method, url, "{}", content_type="application/json")
         return client.generic(method, url)
     finally:
         transaction.savepoint_rollback(savepoint)
+
+
+def methods(route: Route) -> list[str]:
+    """What a page or an API view could answer."""
+    return ["GET", "POST", *(name for name in ("PATCH", "PUT", "DELETE") if hasattr(route.view, name.lower()))]
 
 
 def verdict(response: Any, route: Route, role: str, wanted: str) -> str:
@@ -135,7 +140,7 @@ def test_every_route(world: World, role: str) -> None:
         for url, near in world.urls(route):
             if not near and (role == "admin" or route.policy == "public"):
                 continue  # admins know of everything, and an invitation link carries its own right
-            for method in ("GET", "POST"):
+            for method in methods(route):
                 response = ask(client, method, url, is_api=route.is_api)
                 problem = verdict(response, route, role, expected(route, role, method, near))
                 asked += 1
@@ -154,7 +159,7 @@ def test_an_admin_finds_nothing_at_an_address_that_mixes_campaigns(world: World)
         mixed = [url for url, near in world.urls(route) if not near and self_contradicts(world, url)]
         assert mixed
         for url in mixed:
-            for method in ("GET", "POST"):
+            for method in methods(route):
                 status = ask(client, method, url, is_api=route.is_api).status_code
                 if status not in (404, 405):
                     wrong.append(f"{method} {url}: {status}")
