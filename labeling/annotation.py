@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NotRequired, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import uuid4
 
 from django.db import connection, transaction
@@ -32,8 +32,8 @@ from labeling.assignment import (
 )
 from labeling.campaigns import form_of
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Contribution, Kind, LapsedLease, Ranking, Slot
-from labeling.protocols import ranking_tiers
+from labeling.models import Campaign, Completion, Contribution, Kind, LapsedLease, Ranking, Slot
+from labeling.protocols import plain_lines, ranking_tiers
 from labeling.questionnaire import Details, checked_reply
 
 MAX_OPEN_LEASES = 3  # undo gives a person slots besides the one they hold
@@ -160,7 +160,7 @@ def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranki
         lease.shown_order,
         flags=answer.get("flags", ()),
         rationale=answer.get("rationale", ""),
-        details=answer.get("details"),
+        details=_without_unchanged(lease, answer.get("details")),
     )
     return Ranking(
         item_id=lease.item_id,
@@ -179,6 +179,19 @@ def _new_ranking(user: User, lease: Slot | LapsedLease, answer: Answer) -> Ranki
         lease=lease.lease,
         kind=lease.kind,
     )
+
+
+def _without_unchanged(lease: Slot | LapsedLease, details: Any) -> Any:
+    """The page offers every completion for editing and sends all of them back: those that changed are edits."""
+    answers = details.get("answers") if isinstance(details, dict) else None
+    if not isinstance(answers, dict) or not isinstance(texts := answers.get("edit"), list):
+        return details
+    shown = Completion.objects.filter(item=lease.item_id).order_by("index").values_list("messages", flat=True)
+    edits = [
+        None if isinstance(text, str) and plain_lines(text) == plain_lines(messages[-1]["content"]) else text
+        for text, messages in zip(texts, shown, strict=False)
+    ]
+    return details | {"answers": answers | {"edit": edits}}
 
 
 def _complete(user: User, slot: Slot, now: datetime) -> str | None:

@@ -35,7 +35,8 @@ from accounts.models import User
 from labeling.checks import check_again, first_check, plan_check
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Contribution, Kind, LapsedLease, Ranking, Skip, Slot, new_random_key
-from labeling.protocols import LABELS, SKIP_REASONS, InvalidRanking, Message, checked_note
+from labeling.protocols import LABELS, InvalidRanking, Message, checked_note
+from labeling.questionnaire import Form, parse_form
 
 MIN_LEASE = timedelta(minutes=2)
 MAX_LEASE = timedelta(minutes=15)
@@ -64,6 +65,8 @@ class Task:
     expires_at: datetime
     item: str
     protocol: str
+    form: Form
+    form_version: int
     messages: list[Message]
     completions: list[ShownCompletion]
 
@@ -220,8 +223,9 @@ def release(user: User, lease: Slot | LapsedLease) -> bool:
 @transaction.atomic
 def skip(user: User, lease: Slot | LapsedLease, *, reason: str, note: str = "") -> None:
     """Pass an item by: this person does not get it again, others do; it does not count towards the overlap."""
-    if reason not in SKIP_REASONS:
-        raise InvalidRanking(f"A reason is one of: {', '.join(SKIP_REASONS)}.")
+    reasons = [option.name for option in parse_form(lease.campaign.form).skip_reasons]
+    if reason not in reasons:
+        raise InvalidRanking(f"A reason is one of: {', '.join(reasons)}.")
     lock_contribution(user, lease.campaign)
     answers = Ranking.objects.given().filter(item=lease.item_id, user=user, kind=lease.kind)
     if not put_back(user, lease) and answers.exists():
@@ -332,6 +336,8 @@ def _task(statement: str, campaign: Campaign, parameters: dict[str, Any]) -> Tas
         expires_at=expires_at,
         item=item,
         protocol=campaign.protocol,
+        form=parse_form(campaign.form),
+        form_version=campaign.form_version,
         messages=messages,
         completions=[ShownCompletion(label, index, completions[index]) for label, index in shown],
     )

@@ -79,9 +79,13 @@ def change_state(campaign: Campaign, state: str) -> Campaign:
 def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
     """Change name, guidelines or form (a new version), overlap (slots follow), order or, before any item, the protocol.
 
+    A preset is its protocol and form, where these are not given.
+
     Raises CampaignChangeRefused, InvalidForm.
     """
     campaign = _locked(campaign)
+    if preset := PRESETS.get(changes.pop("preset", "")):
+        changes = {"protocol": preset.protocol, "form": preset.form.document()} | changes
     if {"form", "protocol"} & changes.keys():
         form = parse_form(changes.get("form", campaign.form), changes.get("protocol", campaign.protocol))
         changes["form"] = _kept(form)

@@ -21,9 +21,11 @@ from typing import Any
 from labeling.models import Campaign, Completion, Item, Ranking
 from labeling.parquet import write_parquet
 from labeling.protocols import Message
+from labeling.questionnaire import edited_completions, ideal_answer, share_of_strength
 from rewardmodel.stats.pairs import Preference, preferences_of
 
 CHUNK = 200
+EDITED, IDEAL = "edited", "written"  # sources of what annotators wrote
 CONTAINERS = {
     "jsonl": "application/x-ndjson",
     "csv": "text/csv; charset=utf-8",
@@ -112,11 +114,13 @@ def _ranking_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
             "shown_order": ranking.shown_order,
             "flags": ranking.flags,
             "rationale": ranking.rationale,
+            "details": ranking.details,
             "active_ms": ranking.active_ms,
             "late": ranking.late,
             "propensity": ranking.slot.propensity if ranking.slot else None,
             "protocol": ranking.protocol,
             "guidelines_version": ranking.guidelines_version,
+            "form_version": ranking.form_version,
             "created_at": ranking.created_at.isoformat(),
             "meta": item.meta,
         }
@@ -133,29 +137,54 @@ def _preferences(rankings: Iterable[Ranking]) -> Iterator[tuple[Ranking, list[Co
 
 
 def _preference_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
-    for ranking, completions, preference in _preferences(rankings):
-        chosen, rejected = completions[preference.chosen], completions[preference.rejected]
-        prompt = {"prompt": ranking.item.messages} if ranking.item.messages else {}
-        yield prompt | {
-            "chosen": chosen.messages,
-            "rejected": rejected.messages,
-            "mu": preference.mu,
-            "weight": preference.weight,
-            "labeler": ranking.labeler,
-            "item": ranking.item.public_id,
-            "ranking": ranking.public_id,
-            "chosen_source": chosen.source,
-            "rejected_source": rejected.source,
-        }
+    """The pairs of each ranking, and each completion that its labeler improved before what it was."""
+    for ranking in rankings:
+        completions = list(ranking.item.completions.all())
+        margin = share_of_strength(ranking.details) or 0.0
+        for chosen, rejected, mu, weight in preferences_of(ranking.tiers):
+            better, worse = completions[chosen], completions[rejected]
+            yield _preference_row(ranking, better.messages, worse, mu, weight, margin, better.source)
+        edited = edited_completions(ranking.details, [completion.messages for completion in completions])
+        for messages, original in zip(edited, completions, strict=True):
+            if messages:
+                yield _preference_row(ranking, messages, original, 1.0, 1.0, 0.0, EDITED)
+
+
+def _preference_row(
+    ranking: Ranking,
+    chosen: list[Message],
+    rejected: Completion,
+    mu: float,
+    weight: float,
+    margin: float,
+    source: str,
+) -> Row:
+    prompt = {"prompt": ranking.item.messages} if ranking.item.messages else {}
+    return prompt | {
+        "chosen": chosen,
+        "rejected": rejected.messages,
+        "mu": mu,
+        "weight": weight,
+        "margin": margin,
+        "labeler": ranking.labeler,
+        "item": ranking.item.public_id,
+        "ranking": ranking.public_id,
+        "chosen_source": source,
+        "rejected_source": rejected.source,
+    }
 
 
 def _unpaired_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
-    """The best tier is good, the last one is not; what is between them, and ties of all, say nothing."""
+    """The best tier is good, the last one is not; what is between them, and ties of all, say nothing.
+
+    Of answers that are both bad, none is good.
+    """
     for ranking in rankings:
-        if len(ranking.tiers) < 2 or not ranking.item.messages:
+        both_bad = ranking.details.get("both_bad", False)
+        if not ranking.item.messages or not (len(ranking.tiers) > 1 or both_bad):
             continue
         completions = list(ranking.item.completions.all())
-        for label, tier in ((True, ranking.tiers[0]), (False, ranking.tiers[-1])):
+        for label, tier in ((True, [] if both_bad else ranking.tiers[0]), (False, ranking.tiers[-1])):
             for index in tier:
                 yield {
                     "prompt": ranking.item.messages,
@@ -169,12 +198,25 @@ def _unpaired_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
 
 
 def _sft_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
-    """One conversation an item: with the completion that most people put first, the earliest of several such."""
+    """Of an item what people wrote or improved themselves; else what most put first, the earliest of several such."""
     for item, answers in _by_item(rankings):
+        completions = list(item.completions.all())
         firsts = Counter(index for ranking in answers if len(ranking.tiers) > 1 for index in ranking.tiers[0])
-        if firsts:
-            best = list(item.completions.all())[max(sorted(firsts), key=firsts.__getitem__)]
-            yield {"messages": item.messages + best.messages, "source": best.source, "item": item.public_id}
+        examples = list(_written(answers, completions))
+        if firsts and not examples:
+            best = completions[max(sorted(firsts), key=firsts.__getitem__)]
+            examples = [(best.messages, best.source)]
+        for messages, source in examples:
+            yield {"messages": item.messages + messages, "source": source, "item": item.public_id}
+
+
+def _written(rankings: list[Ranking], completions: list[Completion]) -> Iterator[tuple[list[Message], str]]:
+    for ranking in rankings:
+        if messages := ideal_answer(ranking.details):
+            yield messages, IDEAL
+        for edited in edited_completions(ranking.details, [completion.messages for completion in completions]):
+            if edited:
+                yield edited, EDITED
 
 
 def _by_item(rankings: Iterable[Ranking]) -> Iterator[tuple[Item, list[Ranking]]]:
@@ -226,7 +268,7 @@ def _battles(rankings: Iterable[Ranking]) -> Iterator[Row]:
             "question_id": ranking.item.public_id,
             "model_a": completions[a].source,
             "model_b": completions[b].source,
-            "winner": "tie" if preference.mu == 0.5 else "model_a" if preference.chosen == a else "model_b",
+            "winner": _winner(ranking, preference, a),
             "judge": ranking.labeler,
             "conversation_a": shared + completions[a].messages,
             "conversation_b": shared + completions[b].messages,
@@ -235,12 +277,19 @@ def _battles(rankings: Iterable[Ranking]) -> Iterator[Row]:
         }
 
 
+def _winner(ranking: Ranking, preference: Preference, a: int) -> str:
+    if preference.mu == 0.5:
+        return "tie (bothbad)" if ranking.details.get("both_bad") else "tie"
+    return "model_a" if preference.chosen == a else "model_b"
+
+
 PREFERENCE_COLUMNS = {
     "prompt": "messages",
     "chosen": "messages",
     "rejected": "messages",
     "mu": "number",
     "weight": "number",
+    "margin": "number",
     "labeler": "text",
     "item": "text",
     "ranking": "text",

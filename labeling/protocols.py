@@ -87,8 +87,13 @@ def labels_of_tiers(tiers: Tiers, shown_order: Sequence[int]) -> list[list[str]]
     return [[label_of[index] for index in tier] for tier in tiers]
 
 
-def checked_note(text: str) -> str:
+def checked_note(text: str, limit: int = MAX_RATIONALE) -> str:
     """A person's own words, as the database can keep them."""
-    if len(text) > MAX_RATIONALE:
-        raise InvalidRanking(f"Please use at most {MAX_RATIONALE} characters.")
-    return text.replace("\x00", "")
+    if len(text) > limit:
+        raise InvalidRanking(f"Please use at most {limit} characters.")
+    return plain_lines(text)
+
+
+def plain_lines(text: str) -> str:
+    """Without what no database keeps, and with the line ends of everything else: browsers send others."""
+    return text.replace("\x00", "").replace("\r\n", "\n")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, Tiers
+from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, Message, Tiers
 from labeling.questions import (
     ITEM,
     Fields,
@@ -149,6 +149,26 @@ def checked_reply(
         raised = sorted({flag for of_one in raised for flag in of_one or ()})
     said = {name: value for name, value in kept.items() if not is_empty(value)}
     return Reply(raised, reason, comparison | ({"answers": said} if said else {}))
+
+
+def share_of_strength(details: Details) -> float | None:
+    """How much better, from 0 for the weakest degree to 1 for the strongest; None where that was not asked or said."""
+    return (details["strength"] - 1) / (details["degrees"] - 1) if "strength" in details else None
+
+
+def edited_completions(details: Details, completions: Sequence[Sequence[Message]]) -> list[list[Message] | None]:
+    """The completions that the person improved, in their order: the text is that of the last message."""
+    texts = details.get("answers", {}).get("edit") or [None] * len(completions)
+    return [
+        [*messages[:-1], {"role": messages[-1]["role"], "content": text}] if text else None
+        for messages, text in zip(completions, texts, strict=True)
+    ]
+
+
+def ideal_answer(details: Details) -> list[Message] | None:
+    """The answer that the person would have given."""
+    text = details.get("answers", {}).get("ideal")
+    return [{"role": "assistant", "content": text}] if text else None
 
 
 def labels_to_indices(details: Any, shown_order: Sequence[int]) -> Any:

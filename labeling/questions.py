@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from labeling.protocols import InvalidRanking, Tiers, checked_note
+from labeling.protocols import MAX_RATIONALE, InvalidRanking, Tiers, checked_note
 
 ITEM, COMPLETION = "item", "completion"
 MARKS = ("good", "bad")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-MAX_OPTIONS, MAX_LABEL, MAX_HELP, MAX_POINTS, MAX_TURNS = 30, 120, 500, 11, 1000
+MAX_OPTIONS, MAX_LABEL, MAX_HELP, MAX_POINTS, MAX_ANSWER = 30, 120, 500, 11, 100_000
 
 
 class InvalidForm(ValueError):
@@ -219,7 +219,7 @@ class Flags(Question):
         names = [option.name for option in self.options]
         given = [] if value is None else value
         if not isinstance(given, (list, tuple)) or not all(flag in names for flag in given):
-            raise InvalidRanking(f"Flags are a list of some of: {', '.join(names)}.")
+            raise self.refused(f"the flags are some of: {', '.join(names)}.")
         return [name for name in names if name in given]
 
 
@@ -228,11 +228,12 @@ class Text(Question):
     """In one's own words."""
 
     single = True
+    longest: ClassVar[int] = MAX_RATIONALE
 
     def checked(self, value: Any) -> str:
         if value is not None and not isinstance(value, str):
             raise self.refused("write a text.")
-        return checked_note(value or "")
+        return checked_note(value or "", self.longest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,14 +247,14 @@ class Rationale(Text):
 class Ideal(Text):
     """The answer that should have been given: an example to imitate."""
 
-    kind, about = "ideal", (ITEM,)
+    kind, about, longest = "ideal", (ITEM,), MAX_ANSWER
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(Text):
     """A completion made better: preferred to what it was made from (coactive feedback), and an example to imitate."""
 
-    kind, about = "edit", (COMPLETION,)
+    kind, about, longest = "edit", (COMPLETION,), MAX_ANSWER
 
     def missing(self, each: Sequence[Any], tiers: Tiers) -> list[int]:
         """One of the best is enough."""

@@ -77,6 +77,9 @@ class FitConfig:
     """Share of the answers that are taken to be random (Christiano et al. 2017: 0.1)."""
     label_smoothing: float = 0.0
     """Share of each choice that is spread evenly over what there was to choose from."""
+    margin: float = 0.0
+    """By how many logits the strongest preferences have to win; weaker ones by less, in equal steps down to 0 (Touvron
+    et al. 2023: 1 or 3). Where people said how much better it is; 0 for none."""
     reliability: bool = False
     """Learn how far each person can be relied on, and believe them accordingly (Crowd-BT)."""
     epochs: float = 2.0
@@ -114,6 +117,8 @@ class FitConfig:
             raise ValueError(f"label_smoothing has no meaning with {self.loss}: take noise.")
         if self.top and self.loss != PLACKETT_LUCE:
             raise ValueError(f"top is a setting of {PLACKETT_LUCE}, not of {self.loss}.")
+        if self.margin < 0 or (self.margin and self.loss in TIE_AWARE):
+            raise ValueError(f"margin is at least 0, and none with {' or '.join(TIE_AWARE)}: they learn a threshold.")
         if self.l2 < 0:
             raise ValueError("l2 is at least 0.")
         if not 0 <= self.noise < 1 or not 0 <= self.label_smoothing < 1 or self.top < 0:

@@ -31,6 +31,8 @@ class Label:
     tiers: Tiers
     labeler: str = ""
     weight: float = 1.0
+    strength: float = 0.0
+    """How much better, as a share of what could be said: 1 for the strongest degree."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,20 @@ class Encoded:
         return max(map(len, self.sequences))
 
 
-def group_rows(rows: Iterable[Mapping[str, Any]], *, ties: bool = False) -> list[Item]:
+def group_rows(rows: Iterable[Mapping[str, Any]], *, ties: bool = False, edits: bool = True) -> list[Item]:
     """Items in order of appearance, each with the rankings of all people.
 
-    A row is {"item", "messages", "completions", "tiers", "labeler", "weight", "sources"?}. Rankings of a single tier
-    prefer nothing and are left out, unless `ties` says that the loss learns from them; so are items without any other.
-    Raises DataError.
+    A row is {"item", "messages", "completions", "tiers", "labeler", "weight", "sources"?, "strength"?, "edited"?}.
+    Rankings of a single tier prefer nothing and are left out, unless `ties` says that the loss learns from them; so are
+    items without any other. A completion that its labeler edited is preferred to as it was, in an item of their own
+    (coactive feedback, Shivaswamy and Joachims 2012), unless `edits` is off. Raises DataError.
     """
     found: dict[str, Item] = {}
     labels: dict[str, list[Label]] = {}
     for number, row in enumerate(rows, start=1):
         try:
             item, label = _read_row(row)
+            improved = _improved(row.get("edited"), item, label) if edits else []
         except (KeyError, TypeError, ValueError, InvalidTiers) as error:
             reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             raise DataError(f"Row {number} of the rankings cannot be used: {reason}") from error
@@ -79,6 +83,9 @@ def group_rows(rows: Iterable[Mapping[str, Any]], *, ties: bool = False) -> list
             raise DataError(f"Row {number} of the rankings shows item {item.id} with other texts than an earlier row.")
         if label.weight > 0 and (carries_preference(label.tiers) or (ties and len(label.tiers[0]) > 1)):
             labels.setdefault(item.id, []).append(label)
+        for better, preferred in improved:
+            found.setdefault(better.id, better)
+            labels.setdefault(better.id, []).append(preferred)
     return [replace(item, labels=tuple(labels[id])) for id, item in found.items() if id in labels]
 
 
@@ -167,7 +174,27 @@ def _read_row(row: Mapping[str, Any]) -> tuple[Item, Label]:
         raise ValueError(f"weight {weight} is no weight")
     sources = _sources(row.get("sources"), len(completions))
     item = Item(str(row["item"]), messages, completions, (), prompt_key(messages, completions), sources)
-    return item, Label(tiers, str(row.get("labeler", "")), weight)
+    strength = float(row.get("strength") or 0.0)
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength {strength} is no share between 0 and 1")
+    return item, Label(tiers, str(row.get("labeler", "")), weight, strength)
+
+
+def _improved(edited: Any, item: Item, label: Label) -> list[tuple[Item, Label]]:
+    """Pairs of an edited completion with what it was; on their item's side of the split."""
+    if edited is None or label.weight == 0:
+        return []
+    if not isinstance(edited, list) or len(edited) != len(item.completions):
+        raise ValueError("edited completions are a list, with null for those that were left as they are")
+    pairs = []
+    for index, messages in enumerate(edited):
+        if messages is not None and (better := _messages(messages)):
+            content = json.dumps([index, *map(_pair, better)], ensure_ascii=False)
+            id = f"{item.id}/{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+            sources = ("edited", item.sources[index]) if item.sources else ()
+            pair = replace(item, id=id, completions=(better, item.completions[index]), sources=sources)
+            pairs.append((pair, Label(((0,), (1,)), label.labeler, label.weight)))
+    return pairs
 
 
 def _sources(values: Any, size: int) -> tuple[str, ...]:

@@ -60,11 +60,14 @@ class Likelihood(nn.Module):
         tiers, weights = [label.tiers for _, label in labels], [label.weight for _, label in labels]
         noise = [self._noise_of(label) for _, label in labels]
         smoothing = self.config.label_smoothing
+        margins = [self.config.margin * label.strength for _, label in labels]
         if self.config.loss == PLACKETT_LUCE:
             top = self.config.top or None
-            return plackett_luce_loss(scores[rows], tiers, weights, top, noise=noise, smoothing=smoothing)
+            return plackett_luce_loss(
+                scores[rows], tiers, weights, top, noise=noise, smoothing=smoothing, margins=margins
+            )
         if self.config.loss == PAIRWISE:
-            return pairwise_split_loss(scores[rows], tiers, weights, noise=noise, smoothing=smoothing)
+            return pairwise_split_loss(scores[rows], tiers, weights, noise=noise, smoothing=smoothing, margins=margins)
         return self._tie_aware(scores, labels, noise)
 
     def note(self, scores: Tensor, items: Sequence[Encoded]) -> None:

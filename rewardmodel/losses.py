@@ -83,11 +83,13 @@ def choice_loss(
     denominator: float,
     noise: Sequence[float] | None = None,
     smoothing: float = 0.0,
+    margins: Sequence[float] | None = None,
 ) -> LossSum:
     """Negative log-likelihood of `choices`, each (row, choice, weight of its ranking), under `scores` (rows, K).
 
-    `noise[row]` is the share of random answers. Entries of `scores` that are in no menu are not looked at, whatever
-    they hold (padding, NaN).
+    `noise[row]` is the share of random answers. What is chosen wins only by `margins[row]`, a margin per ranking
+    (Touvron et al. 2023 take one from how much better people found it); those tied share it.
+    Entries of `scores` that are in no menu are not looked at, whatever they hold (padding, NaN).
     """
     flat = list(choices)
     if not flat:
@@ -104,6 +106,12 @@ def choice_loss(
     weight = torch.tensor([choice.weight * times for _, choice, times in flat], device=device, dtype=scores.dtype)
     outside = ~torch.tensor(inside, device=device)
     menu = scores[rows[:, None], torch.tensor(columns, device=device)]  # (choices, width)
+    if margins is not None and any(margins):
+        menu = menu - torch.tensor(
+            [[margins[row] * t for t in choice.target] + [0.0] * (width - len(choice.menu)) for row, choice, _ in flat],
+            device=device,
+            dtype=scores.dtype,
+        )
     log_chosen = torch.log_softmax(menu.masked_fill(outside, -torch.inf), dim=1).masked_fill(outside, 0.0)
     if noise is not None and any(noise):
         random = torch.tensor([noise[row] for row, _, _ in flat], device=device, dtype=scores.dtype)[:, None]
@@ -122,18 +130,19 @@ def plackett_luce_loss(
     mask: Tensor | None = None,
     noise: Sequence[float] | None = None,
     smoothing: float = 0.0,
+    margins: Sequence[float] | None = None,
 ) -> LossSum:
     """Plackett-Luce on tiers: `rankings[r]` ranks columns of `scores[r]`. See `plackett_luce_choices` for ties.
 
     mask: (rows, K), True where a completion counts; the others are left out as if nobody had ranked them.
-    noise: share of random answers of each ranking.
+    noise: share of random answers of each ranking; margins: by how much its choices win (see `choice_loss`).
     """
     choices = [
         (row, choice, weight)
         for row, (tiers, weight) in enumerate(_weighted(rankings, weights, mask))
         for choice in plackett_luce_choices(tiers, top)
     ]
-    return choice_loss(scores, choices, _total(rankings, weights), noise, smoothing)
+    return choice_loss(scores, choices, _total(rankings, weights), noise, smoothing, margins)
 
 
 def pairwise_split_loss(
@@ -144,6 +153,7 @@ def pairwise_split_loss(
     mask: Tensor | None = None,
     noise: Sequence[float] | None = None,
     smoothing: float = 0.0,
+    margins: Sequence[float] | None = None,
 ) -> LossSum:
     """InstructGPT's loss: the mean over a ranking's pairs, so that a ranking weighs the same whatever its K."""
     choices = [
@@ -151,7 +161,7 @@ def pairwise_split_loss(
         for row, (tiers, weight) in enumerate(_weighted(rankings, weights, mask))
         for choice in pairwise_choices(tiers)
     ]
-    return choice_loss(scores, choices, _total(rankings, weights), noise, smoothing)
+    return choice_loss(scores, choices, _total(rankings, weights), noise, smoothing, margins)
 
 
 def bradley_terry_loss(

@@ -67,19 +67,23 @@ def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str
 def best_completion_rows(rankings: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of `data/sft.jsonl` from those of a snapshot: per item the completion that most people put first.
 
-    Raises NoPrompts.
+    Where people wrote or improved answers of an item, those in its place. Raises NoPrompts.
     """
     found = False
     for _, rows in groupby(rankings, key=lambda row: row["item"]):
         votes: Counter[int] = Counter()
+        written: dict[str, list[dict[str, str]]] = {}  # each once
         row: dict[str, Any] = {}
         for row in rows:
             if len(row["tiers"]) > 1:  # a single tier prefers nothing
                 votes.update(row["tiers"][0])
-        if votes:
+            for answer in (row.get("ideal"), *row.get("edited", ())):
+                if answer:
+                    written[json.dumps(answer)] = answer
+        best = [] if written or not votes else [min(votes, key=lambda index: (-votes[index], index))]
+        for answer in [*written.values(), *(row["completions"][index] for index in best)]:
             found = True
-            best = min(votes, key=lambda index: (-votes[index], index))
-            yield {"messages": row["messages"] + row["completions"][best]}
+            yield {"messages": row["messages"] + answer}
     if not found:
         raise NoPrompts("This campaign has no accepted ranking that prefers one answer to another yet.")
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.aggregates import ArrayAgg, StringAgg
@@ -24,6 +25,7 @@ from django.db.models.functions import Cast
 from accounts.models import User
 from labeling.models import Campaign, Completion, Ranking
 from labeling.quality import UNKNOWN_WEIGHT
+from labeling.questionnaire import Details, edited_completions, ideal_answer, share_of_strength
 from labeling.reports import labeler_weights
 from training.models import DatasetSnapshot
 
@@ -116,16 +118,26 @@ def _lines(
     sources = completions.values(sources=ArrayAgg("source", order_by="index"))
     rows = rankings.order_by("item_id", "id").values_list(
         *("item__public_id", Cast("item__messages", TextField()), Subquery(joined), Subquery(sources)),
-        *("tiers", "labeler"),
+        *("tiers", "labeler", "details"),
     )
-    for item, messages, answers, written_by, tiers, labeler in rows.iterator(chunk_size=CHUNK):
+    for item, messages, answers, written_by, tiers, labeler, details in rows.iterator(chunk_size=CHUNK):
         counts.add(item, tiers, labeler)
         weight = 1.0 if weights is None else weights.get(labeler, UNKNOWN_WEIGHT)
         facts = {"item": item, "labeler": labeler, "tiers": tiers, "weight": weight}
         if any(written_by):
             facts["sources"] = [source or None for source in written_by]
+        if details:
+            facts |= _said_besides(details, answers)
         rest = json.dumps(facts, ensure_ascii=False)
         yield f'{{"messages": {messages}, "completions": [{answers}], {rest[1:]}\n'.encode()
+
+
+def _said_besides(details: Details, answers: str) -> dict[str, Any]:
+    """What losses and demonstrations are made from: strength, improved completions, the ideal answer."""
+    said: dict[str, Any] = {"strength": share_of_strength(details), "ideal": ideal_answer(details)}
+    if details.get("answers", {}).get("edit"):
+        said["edited"] = edited_completions(details, json.loads(f"[{answers}]"))
+    return {name: value for name, value in said.items() if value is not None}
 
 
 class Counts:

@@ -28,6 +28,8 @@ LABELS = {
     "ptx_batch_size": "PPO-ptx batch size",
     "ema": "Running mean of the policy",
     "best_of": "Best of",
+    "margin": "Margin of the strongest preferences",
+    "edits": "Learn from improved answers",
 }
 
 CHOICES = {
@@ -72,7 +74,7 @@ GROUPS = {
     "Data": ("data_origin", "data_without", "data_weigh", "data_limit", "data_eval_fraction", "eval_fraction"),
     "Rewards": ("data_more_rewards", "reward_functions", "best_of"),
     "What is learned": (
-        *("rewards_of", "top", "noise", "label_smoothing", "pessimism", "centering"),
+        *("rewards_of", "margin", "edits", "top", "noise", "label_smoothing", "pessimism", "centering"),
         *("advantage", "completions", "value", "value_coef", "value_clip", "value_warmup", "gamma", "gae_lambda"),
         *("whiten_rewards", "whiten_advantages", "entropy_coef", "clip"),
     ),

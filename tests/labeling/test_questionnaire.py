@@ -211,5 +211,5 @@ def test_the_plain_form_asks_for_flags_and_a_reason_as_ever():
         "violent",
         "opinion",
     ]
-    with pytest.raises(InvalidRanking, match="Flags are a list"):
+    with pytest.raises(InvalidRanking, match="the flags are some of"):
         checked_reply(PLAIN, [[0], [1]], [0, 1], flags=["colour"])

@@ -47,6 +47,21 @@ def test_a_ranking_that_prefers_nothing_gives_no_loss() -> None:
     assert only.id == "2" and len(only.labels) == 1
 
 
+def test_an_edited_completion_is_preferred_to_what_it_was() -> None:
+    edited = [None, [answer("b, mended")]]
+    rows = [
+        make_row("1", edited=edited, strength=0.25, sources=["x", None]),
+        make_row("1", tiers=[[0, 1]], labeler="bob", edited=edited, weight=0.5, sources=["x", None]),
+        make_row("2", "other", edited=[[answer("a, mended")], None], weight=0.0),
+    ]
+    ranked, pair = group_rows(rows)
+    assert ranked.labels == (Label(((0,), (1,)), "ann", 1.0, 0.25),)
+    assert pair.completions == ((answer("b, mended"),), (answer("b"),))
+    assert pair.labels == (Label(((0,), (1,)), "ann", 1.0), Label(((0,), (1,)), "bob", 0.5))
+    assert (pair.prompt, pair.sources) == (ranked.prompt, ("edited", ""))
+    assert [item.id for item in group_rows(rows, edits=False)] == ["1"]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -55,6 +70,8 @@ def test_a_ranking_that_prefers_nothing_gives_no_loss() -> None:
         (make_row(messages="Q"), "messages are a list"),
         (make_row(completions=[[answer("a")], []]), "a completion is empty"),
         (make_row(weight=-1), "weight -1.0"),
+        (make_row(strength=1.5), "strength 1.5"),
+        (make_row(edited=[None]), "edited completions"),
         (make_row(weight=float("nan")), "weight nan"),
         ({"item": "1"}, "messages is missing"),
         (make_row("0", "another question"), "item 0 with other texts"),

@@ -43,6 +43,16 @@ def item(tiers: tuple[tuple[int, ...], ...], labeler: str = "", weight: float = 
     return Encoded(Item("x", (), (), (Label(tiers, labeler, weight),), "p"), ([1], [2]))
 
 
+@pytest.mark.parametrize("loss", ["plackett_luce", "pairwise"])
+def test_how_much_better_people_found_it_is_the_margin(loss: str) -> None:
+    scores = torch.tensor([[0.5, 0.0], [0.5, 0.0]])
+    labels = [Label(((0,), (1,)), strength=1.0), Label(((0,), (1,)))]
+    items = [Encoded(Item("x", (), (), (label,), "p"), ([1], [2])) for label in labels]
+    surprise = [float(torch.nn.functional.softplus(torch.tensor(-gap))) for gap in (0.5 - 3, 0.5)]
+    found = [Likelihood(FitConfig(loss=loss, margin=margin)).loss(scores, items).mean.item() for margin in (3.0, 0.0)]
+    assert found == pytest.approx([sum(surprise) / 2, surprise[1]], abs=1e-6)
+
+
 def test_unreliable_people_are_found_out_and_not_believed(llama: Path) -> None:
     rows = crowd_rows(250, seed=0)
     believed, doubted = (make_fit(llama, rows, replace(CONFIG, reliability=on)) for on in (False, True))
@@ -139,6 +149,8 @@ def test_random_answers_are_expected_in_every_loss(loss: str) -> None:
         ({"loss": "hinge"}, "loss must be one of"),
         ({"loss": "davidson", "label_smoothing": 0.1}, "no meaning"),
         ({"loss": "pairwise", "top": 1}, "top is a setting of plackett_luce"),
+        ({"loss": "davidson", "margin": 1.0}, "they learn a threshold"),
+        ({"margin": -1.0}, "margin is at least 0"),
         ({"noise": 1.0}, "shares below 1"),
         ({"top": -1}, "at least 0"),
     ],

@@ -55,6 +55,19 @@ def brute_force(scores: list[float], tiers: list[list[int]], top: int | None = N
     return float(np.mean(losses))
 
 
+@pytest.mark.parametrize("loss", [plackett_luce_loss, pairwise_split_loss])
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, log(1 + exp(-0.2))), (0.1, -log(0.9 / (1 + exp(-0.2)) + 0.05))])
+def test_a_preference_wins_by_its_margin(loss: Any, noise: float, expected: float) -> None:
+    """Touvron et al. 2023, equation 2: -log sigmoid(1.2 + 0.0 - 1.0)."""
+    scores = torch.tensor([[0.0, 1.2], [0.7, -2.0]], dtype=torch.float64, requires_grad=True)
+    rankings = [[[1], [0]], [[0], [1]]]
+    found = loss(scores, rankings, [1.0, 0.0], noise=[noise, noise], margins=[1.0, 5.0])
+    assert found.mean.item() == pytest.approx(expected, abs=1e-12)
+    same = bradley_terry_loss(scores[:1, 1], scores[:1, 0], margin=1.0, noise=noise)
+    assert found.mean.item() == pytest.approx(same.mean.item(), abs=1e-12)
+    assert torch.autograd.gradcheck(lambda s: loss(s, rankings, margins=[1.0, 5.0]).mean, scores)
+
+
 def test_the_exact_cases() -> None:
     assert plackett_luce_loss(row(*SCORES), [ORDER]).mean.item() == pytest.approx(1.98336649, abs=1e-8)
     assert pairwise_split_loss(row(*SCORES), [ORDER]).mean.item() == pytest.approx(0.38151097, abs=1e-8)

@@ -169,6 +169,13 @@ class RewardConfig(CommonConfig, LoraConfig):
     label_smoothing: float = setting(
         0.0, "Share of each choice that is spread evenly over what there was to choose from.", low=0, high=0.99
     )
+    margin: float = setting(
+        0.0,
+        "By how many logits the strongest preferences have to win, weaker ones by less (Llama 2: 1 or 3). Where "
+        "annotators said how much better an answer is; 0 for none.",
+        low=0,
+    )
+    edits: bool = setting(True, "Learn as well that an answer which an annotator improved is better than it was.")
     reliability: bool = setting(
         False, "Learn how far each annotator can be relied on, and believe them accordingly (Crowd-BT).", basic=True
     )

@@ -76,7 +76,8 @@ def _run(session: Session, config: RewardConfig) -> None:
 
 
 def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:
-    items = group_rows(read_rows(session.rundir, "rankings.jsonl"), ties=config.loss in TIE_AWARE)
+    rows = read_rows(session.rundir, "rankings.jsonl")
+    items = group_rows(rows, ties=config.loss in TIE_AWARE, edits=config.edits)
     train, held_out = split_items(items, config.eval_fraction, config.seed)
     if config.rewards_of == TURNS and not any(len(split_turns(c)) > 1 for item in items for c in item.completions):
         raise EngineError(
