@@ -98,8 +98,6 @@ class TaskSerializer(serializers.Serializer[Task]):
     protocol = serializers.ChoiceField(choices=Campaign.Protocol.choices)
     form = serializers.DictField(source="form.document", help_text="What is asked beside the order.")
     form_version = serializers.IntegerField()
-    form = serializers.DictField(source="form.document", help_text="What is asked beside the order.")
-    form_version = serializers.IntegerField()
     messages = MessageSerializer(many=True)
     completions = ShownCompletionSerializer(many=True)
 
