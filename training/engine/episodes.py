@@ -40,25 +40,34 @@ class MicroBatch(NamedTuple):
 
 WORTH_SHARING = 0.2  # share of tokens that a common row must spare: it needs a mask, which costs as well
 STEP = 8  # widths of micro-batches are multiples of it
-TIGHTNESS = 0.8  # the shortest row of a micro-batch has at least this share of the longest one's length
+PASS = 256  # padded tokens that are worth a pass less: small passes do not use a processor well
 
 
 def similar_lengths(lengths: Sequence[int], size: int, sizes: Sequence[int] | None = None) -> list[list[int]]:
-    """Indices, longest first, cut into groups of at most `size` whose lengths differ little: less padding.
+    """Indices, longest first, cut into groups of at most `size` so that reading them is cheapest.
 
-    With `sizes`, an index counts for so many.
+    A group is padded to its longest, and a pass of its own costs as much as PASS tokens. With `sizes`, an index counts
+    for so many.
     """
-    counts = sizes or [1] * len(lengths)
-    groups: list[list[int]] = []
-    full = size
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups and full + counts[i] <= size and lengths[i] >= TIGHTNESS * lengths[groups[-1][0]]:
-            groups[-1].append(i)
-            full += counts[i]
-        else:
-            groups.append([i])
-            full = counts[i]
-    return groups
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    counts = [sizes[i] if sizes else 1 for i in order]
+    cheapest, starts = [0.0], [0]  # of the first so many: what they cost, and where their last group starts
+    for end in range(1, len(order) + 1):
+        options: list[tuple[float, int]] = []
+        full = 0
+        for start in range(end - 1, -1, -1):
+            full += counts[start]
+            if options and full > size:
+                break
+            options.append((cheapest[start] + PASS + (end - start) * lengths[order[start]], start))
+        cost, start = min(options)
+        cheapest.append(cost)
+        starts.append(start)
+    groups, end = [], len(order)
+    while end:
+        groups.append(order[starts[end] : end])
+        end = starts[end]
+    return groups[::-1]
 
 
 class Episodes:

@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 FAST = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 SMALL = 1 << 20  # multiplications; up to there oneDNN takes longer to begin (10 us) than it saves
+NARROW = 1 << 15  # weights; up to there it saves nothing, and its kernels take more memory than a small model
 
 
 def times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (..., in), weight (out, in) -> x weight' + bias. The fast way has no gradient, and is not taken under one."""
     plain = x.dtype == torch.float32 and x.device.type == "cpu"
-    if not FAST or not plain or torch.is_grad_enabled() or x.numel() * len(weight) < SMALL:
+    small = x.numel() * len(weight) < SMALL or weight.numel() < NARROW
+    if not FAST or not plain or small or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
