@@ -151,7 +151,7 @@ def train_ours(spec: Spec, folder: Path) -> dict[str, Any]:
             if "perf/seconds_train" in values:
                 row = {name: values[f"perf/seconds_{name}"] for name in PHASES}
                 tokens = values["objective/length"] * spec.batch
-                watch.iteration(row | {"tokens": tokens, "mean_score": values["objective/scores"]})
+                watch.iteration(row | {"tokens": tokens, "mean_score": values["objective/paid_scores"]})
 
     ppo.run(Watched(rundir, "ppo", config, rundir.verify_manifest()))
     return watch.result()

@@ -45,7 +45,12 @@ SCORE = Chart(
     ("objective/scores", "eval/scores", "eval/reference_scores"),
 )
 KL = Chart("kl", "KL", "How far the policy has moved from the reference, in nats per answer.", ("objective/kl",))
-REWARD = Chart("reward", "Reward", "Score minus the KL penalty: what PPO maximises.", ("objective/rlhf_reward",))
+REWARD = Chart(
+    "reward",
+    "Reward",
+    "What answers are paid: the score, clipped and less for what the run asks. Minus the KL penalty, PPO maximises it.",
+    ("objective/rlhf_reward", "objective/paid_scores"),
+)
 POLICY_LOSS = Chart("policy-loss", "Policy loss", "Clipped PPO loss per token.", ("loss/policy",))
 VALUE_LOSS = Chart(
     "value-loss",

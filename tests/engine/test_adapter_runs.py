@@ -196,4 +196,9 @@ def test_only_dylora_can_be_cut(base: str, tmp_path: Path) -> None:
         merge.main([str(run.artifact), str(run.artifact)])
     with pytest.raises(SystemExit, match="cannot be loaded"):
         merge.main([str(run.artifact), str(tmp_path / "plain"), "--base", str(tmp_path / "nowhere")])
+    in_the_way = tmp_path / ".plain.tmp" / "config.json"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(SystemExit, match="cannot be written"):
+        merge.main([str(run.artifact), str(tmp_path / "plain")])
+    assert not in_the_way.parent.exists()
     assert not (tmp_path / "plain").exists()

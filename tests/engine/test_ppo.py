@@ -169,17 +169,20 @@ def test_answers_without_an_end_get_the_missing_end_score(make_trainer: Any) -> 
     trainer = make_trainer(missing_end_score=-3.0)
     trainer.reward = Paid(lambda ids: 9.0)
     episodes = rollout(trainer)
-    scores = trainer.assess(episodes).scores
+    experience = trainer.assess(episodes)
+    scores = experience.scores
     assert {bool(f) for f in episodes.finished} == {True, False}
     assert scores[episodes.finished].unique().tolist() == [5.0]  # clipped
     assert scores[~episodes.finished].unique().tolist() == [-3.0]
+    assert experience.metrics["objective/scores"] == 9.0  # as on held-out prompts
+    assert experience.metrics["objective/paid_scores"] == pytest.approx(float(scores.mean()))
 
 
 def test_the_reward_is_score_minus_beta_times_kl(make_trainer: Any) -> None:
     trainer = make_trainer(kl_coef=0.7)
     randomize(trainer.roles, "policy", 4, scale=0.1)
     metrics = trainer.assess(rollout(trainer)).metrics
-    expected = metrics["objective/scores"] - 0.7 * metrics["objective/kl"]
+    expected = metrics["objective/paid_scores"] - 0.7 * metrics["objective/kl"]
     assert metrics["objective/rlhf_reward"] == pytest.approx(expected, abs=1e-5)
     assert metrics["objective/kl_k3"] > 0
 
@@ -240,8 +243,8 @@ def test_a_planted_reward_is_learned(make_trainer: Any) -> None:
     good = VOCABULARY["good"]
     trainer.reward = Paid(lambda ids: sum(token == good for token in ids))
     history = train(trainer, 20)
-    assert history[0]["objective/scores"] < 0.5
-    assert history[-1]["objective/scores"] > 1.5
+    assert history[0]["objective/paid_scores"] < 0.5
+    assert history[-1]["objective/paid_scores"] > 1.5
     assert history[-1]["objective/kl"] > 1.0
     assert history[-1]["objective/ended"] > history[0]["objective/ended"]
 

@@ -119,6 +119,7 @@ def test_a_function_alone_can_be_the_reward(places: Path, tmp_path: Path, file: 
         ("_private", "cannot be read at"),
         ("sqrt", "no reward function sqrt"),
         ("brevity * asked", "cannot be read at"),
+        (f"{'9' * 400} * brevity", "weight of brevity is too large"),
         ("broken", "broken failed: RuntimeError: no idea"),
         ("too_few", "a finite number for each"),
     ],

@@ -13,6 +13,7 @@ from torch import Tensor
 from rewardmodel.model import RewardModel
 from tests.engine.tiny import make_run, open_session, prompt_rows, save_adapter, save_base, save_reward
 from training.engine import sampling
+from training.engine.rollout.split import choose_engine
 from training.engine.rundir import RunDir
 from training.engine.session import EngineError, StopRequested
 
@@ -119,3 +120,29 @@ def test_the_best_of_many_scores_as_the_maximum_of_as_many(base: str, tmp_path: 
         expected = float((single * (shares[1:] ** n - shares[:-1] ** n)).sum())
         assert abs(float(best.mean()) - expected) < 3 * float(best.std()) / 8 + 0.1
         assert float(best.mean()) > float(single.mean()) + 0.3
+
+
+def test_no_more_answers_are_drawn_at_once_than_asked_for(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One prompt may want more than a batch holds."""
+    sizes: list[int] = []
+
+    def choose_counted(*about: Any) -> Any:
+        engine = choose_engine(*about)
+        generate = engine.generate
+
+        def counted(prompts: list[list[int]], *rest: Any) -> Any:
+            sizes.append(len(prompts))
+            return generate(prompts, *rest)
+
+        monkeypatch.setattr(engine, "generate", counted)
+        return engine
+
+    monkeypatch.setattr(sampling, "choose_engine", choose_counted)
+    reward = save_reward(tmp_path / "reward", Path(base))
+    settings = SMALL | {"base": base, "best_of": 4, "completions": 10, "reward_path": str(reward)}
+    found = run(make_run(tmp_path / "run", "sampling", settings, prompts=prompt_rows(2)))
+    assert [len(row["completions"]) for row in found] == [10, 10]
+    assert max(sizes) <= SMALL["batch_size"]
+    assert sum(sizes) == 2 * 10 * 4

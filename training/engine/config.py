@@ -139,7 +139,7 @@ class SftConfig(CommonConfig, ParallelConfig, LoraConfig):
     learning_rate: float = setting(2e-4, "Peak learning rate.", low=0, basic=True)
     warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0, high=1)
     weight_decay: float = setting(0.0, "AdamW weight decay.", low=0)
-    max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=0)
+    max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=1e-3)
     max_length: int = setting(1024, "Longest conversation in tokens; older turns are cut from the left.", low=8)
     eval_fraction: float = setting(0.05, "Share of the prompts held out for the evaluation loss.", low=0, high=0.9)
 
@@ -186,7 +186,7 @@ class RewardConfig(CommonConfig, LoraConfig):
     head_learning_rate: float = setting(1e-3, "Peak learning rate of the scalar head.", low=0)
     warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0, high=1)
     weight_decay: float = setting(0.01, "AdamW weight decay.", low=0)
-    max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=0)
+    max_grad_norm: float = setting(1.0, "Gradient norm is clipped to this.", low=1e-3)
     l2: float = setting(
         0.0,
         "Weight, at the start, of half the squared distance from the start weights; it is adapted so that the held-out "
@@ -273,7 +273,7 @@ class PpoConfig(CommonConfig, ParallelConfig, LoraConfig, SamplingSettings, Rewa
     learning_rate: float = setting(1e-4, "Learning rate of the policy adapter.", low=0, basic=True)
     value_learning_rate: float = setting(3e-4, "Learning rate of the value adapter and head.", low=0)
     linear_decay: bool = setting(True, "Lower both learning rates linearly to 10 % of their start.")
-    max_grad_norm: float = setting(1.0, "Gradient norms (policy and value apart) are clipped to this.", low=0)
+    max_grad_norm: float = setting(1.0, "Gradient norms (policy and value apart) are clipped to this.", low=1e-3)
     kl_coef: float = setting(0.05, "beta: weight of the KL penalty inside the reward.", low=0, basic=True)
     kl_controller: str = setting(
         "fixed", "Keep beta fixed, or steer it to the target KL.", choices=("fixed", "adaptive")

@@ -8,6 +8,7 @@ The sums are made in float32 and rounded once, to the base's precision. Nothing 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +41,13 @@ def merge(artifact: Path, target: Path, base: str = "", rank: int = 0) -> None:
         for place, layer in roles.layers("policy").items():
             plain.get_submodule(place).weight.copy_(effective_weight(layer)[0])
     unfinished = target.with_name(f".{target.name}.tmp")
-    plain.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    unfinished.rename(target)
+    try:
+        plain.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        unfinished.rename(target)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise EngineError(f"The model cannot be written: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

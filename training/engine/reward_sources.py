@@ -202,7 +202,10 @@ def _named(terms: str) -> list[tuple[float, str, RewardFunction]]:
         match = re.fullmatch(r"(?:(-?\d+(?:\.\d+)?)\s*\*\s*)?([A-Za-z]\w*)", term)
         if match is None:
             raise EngineError(f"reward_functions cannot be read at {term!r}: write for example 0.5 * brevity + polite.")
-        wanted.append((float(match[1] or 1), match[2]))
+        weight = float(match[1] or 1)
+        if math.isinf(weight):
+            raise EngineError(f"reward_functions: the weight of {match[2]} is too large.")
+        wanted.append((weight, match[2]))
     functions = _functions() if wanted else {}
     for _, name in wanted:
         if name not in functions:

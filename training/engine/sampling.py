@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from . import artifacts
 from .config import SamplingConfig
 from .data import generator_for, read_rows
@@ -85,13 +87,17 @@ class Sampler:
     def draw(self, source: str, prompts: list[list[int]], step: int) -> list[dict[str, Any]]:
         """One answer per prompt of a role, as the artifact's rows hold them."""
         generator = generator_for(self.config.seed, source, step)
-        self.roles.use(source)
-        if self.reward is None:
-            answers = self.engine.generate(prompts, self.sampling, generator)
-            return [self._row(answer, source) for answer in answers]
+        size = max(1, self.config.batch_size // self.config.best_of)  # one prompt may ask for more than a batch
+        parts = [prompts[first : first + size] for first in range(0, len(prompts), size)]
+        return [row for part in parts for row in self._draw(source, part, generator)]
+
+    def _draw(self, source: str, prompts: list[list[int]], generator: torch.Generator) -> list[dict[str, Any]]:
         each = self.config.best_of
         repeated = [prompt for prompt in prompts for _ in range(each)]
+        self.roles.use(source)
         answers = self.engine.generate(repeated, self.sampling, generator)
+        if self.reward is None:
+            return [self._row(answer, source) for answer in answers]
         episodes = Episodes(repeated, answers, self.roles.device, world=self.world)
         scores = self.reward.score(episodes, self.config.batch_size).tolist()
         best = []

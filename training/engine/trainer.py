@@ -145,14 +145,16 @@ class Trainer:
         policy = self.read(episodes, "policy")
         reference = self.read(episodes, "reference").logprobs
         values = self.read(episodes, "value").values if self.values_from == "value" else policy.values
-        scores = self.shaping(self.reward.score(episodes, c.micro_batch_size), episodes)
+        raw = self.reward.score(episodes, c.micro_batch_size)
+        scores = self.shaping(raw, episodes)
         k1 = kl_k1(policy.logprobs, reference)
         rewards = token_rewards(scores, k1, mask, self.kl.coef)
         metrics: dict[str, Any] = {
             "objective/kl": torch.where(mask, k1, 0.0).sum(1).mean(),
             "objective/kl_k3": torch.where(mask, kl_k3(policy.logprobs, reference), 0.0).sum(1).mean(),
-            "objective/scores": scores.mean(),
-            "objective/scores_sd": scores.std(),
+            "objective/scores": raw.mean(),
+            "objective/scores_sd": raw.std(),
+            "objective/paid_scores": scores.mean(),
             "objective/rlhf_reward": rewards.sum(1).mean(),
             "objective/length": episodes.reply_lengths.float().mean(),
             "objective/ended": episodes.finished.float().mean(),
