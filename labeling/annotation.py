@@ -27,6 +27,7 @@ from labeling.assignment import (
     current_task,
     lock_contribution,
     put_back,
+    put_back_ahead,
     remember,
     wait_for_order,
 )
@@ -62,7 +63,7 @@ COMPLETE = """
 WITH locked AS MATERIALIZED (
     SELECT id FROM labeling_contribution WHERE campaign_id = %(campaign)s AND user_id = %(user)s FOR NO KEY UPDATE
 ), done AS (
-    UPDATE labeling_slot SET state = 'done'
+    UPDATE labeling_slot SET state = 'done', leased_at = COALESCE(leased_at, %(now)s)
     WHERE EXISTS (SELECT FROM locked) AND lease = %(token)s AND user_id = %(user)s AND state = 'leased'
       AND (expires_at > %(now)s OR EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open'))
     RETURNING kind
@@ -106,6 +107,7 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     last = answers.select_related("slot").order_by("-id").first()
     if last is None:
         raise CannotUndo("There is no answer to take back.")
+    put_back_ahead(contribution)
     if Slot.objects.filter(campaign=campaign, user=user, state=Slot.State.LEASED).count() >= MAX_OPEN_LEASES:
         raise CannotUndo("Answer the items that you took back first.")
     last.status = Ranking.Status.WITHDRAWN

@@ -13,10 +13,12 @@ With an overlap, a claim walks past slots still open of items that its person ha
 thousand answers. Starting behind the person's last slot would be flat, and leave what others abandoned to wait for the
 end of the queue.
 
+While a person looks at one item, their page may ask for the one after it, to show it without a wait. Until then it is
+a lease like any other, but short and without `leased_at`: no time counts, and it is not the current task. A person
+has at most one such lease; it goes back with the item before it, and when an answer is taken back.
+
 In which order items come is `steering`'s business: it writes priorities, this only reads them. When a hidden check is
 due (`checks`), nothing is claimed until one was made for the person, which then is what they hold.
-
-Left out for now: prefetching.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from labeling.questionnaire import Form, parse_form
 MIN_LEASE = timedelta(minutes=2)
 MAX_LEASE = timedelta(minutes=15)
 MAX_HOLD = timedelta(hours=1)
+AHEAD_LEASE = timedelta(seconds=90)  # three heartbeats of the page
 
 
 class LeaseLost(Exception):
@@ -110,43 +113,59 @@ WHERE campaign_id = %(campaign)s AND state IN ('open', 'leased') AND (state = 'o
   AND NOT EXISTS (SELECT FROM held) AND {UNTOUCHED}
 ORDER BY priority, random_key LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
 """
-# The order in which the completions are shown follows from the token.
+# The order in which the completions are shown follows from the token. What comes `after` a lease is kept for later.
 CLAIM = f"""
 WITH person AS MATERIALIZED (
-    SELECT done + extra + checks >= next_check AS check_is_due FROM labeling_contribution
+    SELECT done + extra + checks + (%(after)s::uuid IS NOT NULL)::int >= next_check AS check_is_due
+    FROM labeling_contribution
     WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND paused_at IS NULL
 ), held AS MATERIALIZED (
-    SELECT id, item_id, state, lease, user_id, shown_order FROM labeling_slot
+    SELECT id, lease, shown_order, leased_at FROM labeling_slot
     WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND state = 'leased' AND EXISTS (SELECT FROM person)
+      AND lease IS DISTINCT FROM %(after)s
       AND EXISTS (SELECT FROM labeling_campaign WHERE id = %(campaign)s AND state = 'open')
-    ORDER BY leased_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY leased_at DESC NULLS LAST LIMIT 1 FOR UPDATE SKIP LOCKED
 ), free AS MATERIALIZED (
     {NEXT_FREE}
 ), lapsed AS (
     INSERT INTO labeling_lapsedlease (lease, campaign_id, item_id, user_id, shown_order)
     SELECT lease, %(campaign)s, item_id, user_id, shown_order FROM free WHERE state = 'leased'
 ), picked AS (
-    SELECT id, lease AS token, shown_order FROM held
+    SELECT id, lease AS token, shown_order, leased_at FROM held
     UNION ALL
     SELECT id, %(token)s, (SELECT jsonb_agg(index ORDER BY md5(%(token)s::text || '/' || index))
-                           FROM labeling_completion WHERE item_id = free.item_id) FROM free
+                           FROM labeling_completion WHERE item_id = free.item_id), NULL FROM free
 )
 UPDATE labeling_slot slot
 SET state = 'leased', user_id = %(user)s, lease = picked.token, shown_order = picked.shown_order,
-    leased_at = %(now)s, expires_at = %(now)s + {LEASE_LENGTH}
+    leased_at = CASE WHEN %(after)s::uuid IS NULL THEN %(now)s ELSE picked.leased_at END,
+    expires_at = CASE WHEN %(after)s::uuid IS NULL THEN %(now)s + {LEASE_LENGTH}
+                      ELSE GREATEST(slot.expires_at, %(now)s + %(ahead_lease)s) END
 FROM picked, labeling_item item
 WHERE slot.id = picked.id AND item.id = slot.item_id
 RETURNING {TASK_COLUMNS}
 """
 CURRENT = f"""
 SELECT {TASK_COLUMNS} FROM labeling_slot slot JOIN labeling_item item ON item.id = slot.item_id
-WHERE slot.campaign_id = %(campaign)s AND slot.user_id = %(user)s AND slot.state = 'leased'
+WHERE slot.campaign_id = %(campaign)s AND slot.user_id = %(user)s AND slot.state = 'leased' AND leased_at IS NOT NULL
 ORDER BY slot.leased_at DESC LIMIT 1
 """
+# Two rows at most, the second for what was asked for ahead; the lock keeps two requests from taking them crosswise.
 HEARTBEAT = f"""
-UPDATE labeling_slot
-SET expires_at = GREATEST(expires_at, LEAST(%(now)s + {LEASE_LENGTH}, leased_at + %(max_hold)s))
-WHERE lease = %(token)s AND user_id = %(user)s AND state = 'leased' RETURNING expires_at
+WITH locked AS MATERIALIZED (
+    SELECT id FROM labeling_contribution WHERE campaign_id = %(campaign)s AND user_id = %(user)s FOR NO KEY UPDATE
+), seen AS MATERIALIZED (
+    SELECT id, leased_at FROM labeling_slot
+    WHERE EXISTS (SELECT FROM locked) AND lease = %(token)s AND user_id = %(user)s AND state = 'leased'
+)
+UPDATE labeling_slot slot
+SET expires_at = GREATEST(slot.expires_at, LEAST(
+    %(now)s + CASE WHEN slot.leased_at IS NULL THEN %(ahead_lease)s ELSE {LEASE_LENGTH} END,
+    COALESCE(seen.leased_at, %(now)s) + %(max_hold)s))
+FROM seen
+WHERE slot.campaign_id = %(campaign)s AND slot.user_id = %(user)s AND slot.state = 'leased'
+  AND (slot.id = seen.id OR slot.leased_at IS NULL)
+RETURNING slot.id = seen.id, slot.expires_at
 """
 WHY_EMPTY = f"""
 SELECT count(*) FILTER (WHERE free), count(*) FILTER (WHERE NOT free), min(expires_at) FILTER (WHERE NOT free),
@@ -164,11 +183,20 @@ def claim_next(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     return claim_locked(user, campaign, now=now)
 
 
-def claim_locked(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
-    """`claim_next` for a transaction that has already locked the person's `Contribution`."""
-    parameters = _parameters(user, campaign, now) | {"token": uuid4()}
+@transaction.atomic
+def claim_ahead(user: User, lease: Slot | LapsedLease, *, now: datetime) -> Task | None:
+    """What `claim_next` would give once this lease is answered, kept for a short time. None: nothing, or not held."""
+    lock_contribution(user, lease.campaign)
+    if not Slot.objects.filter(lease=lease.lease, user=user, state=Slot.State.LEASED).exists():
+        return None
+    return claim_locked(user, lease.campaign, now=now, after=lease.lease)
+
+
+def claim_locked(user: User, campaign: Campaign, *, now: datetime, after: UUID | None = None) -> Task | None:
+    """`claim_next` for a transaction that has already locked the person's `Contribution`; `after` a lease: ahead."""
+    parameters = _parameters(user, campaign, now) | {"token": uuid4(), "after": after}
     task = _task(CLAIM, campaign, parameters)
-    if task is None and plan_check(user, campaign, now=now):
+    if task is None and plan_check(user, campaign, now=now, after=after):
         task = _task(CLAIM, campaign, parameters)
     if task is None and wait_for_order(campaign):
         task = _task(CLAIM, campaign, parameters)
@@ -203,17 +231,17 @@ def heartbeat(user: User, lease: Slot | LapsedLease, *, now: datetime) -> dateti
     """Extend the lease of a page that is still looked at. Returns when it ends. Raises LeaseLost."""
     parameters = _parameters(user, lease.campaign, now) | {"token": lease.lease, "max_hold": MAX_HOLD}
     with connection.cursor() as cursor:
-        row = cursor.execute(HEARTBEAT, parameters).fetchone()
-    if row is None:
+        extended: dict[bool, datetime] = dict(cursor.execute(HEARTBEAT, parameters).fetchall())
+    if True not in extended:
         raise LeaseLost
-    expires_at: datetime = row[0]
-    return expires_at
+    return extended[True]
 
 
 @transaction.atomic
 def release(user: User, lease: Slot | LapsedLease) -> bool:
-    """Put the slot back, at another place of the queue. False if the person did not hold it any more."""
+    """Put the slot back, at another place of the queue, and what was claimed ahead. False if it was not held."""
     contribution = lock_contribution(user, lease.campaign)
+    put_back_ahead(contribution)
     held = put_back(user, lease)
     if held and lease.kind != Kind.NORMAL:
         check_again(contribution)
@@ -258,6 +286,15 @@ def put_back(user: User, lease: Slot | LapsedLease) -> bool:
     if opened and lease.lease:
         remember(user, lease.lease, lease)
     return bool(opened)
+
+
+def put_back_ahead(contribution: Contribution) -> None:
+    """Give back what was claimed ahead. Needs the row locked."""
+    mine = Slot.objects.filter(campaign=contribution.campaign_id, user=contribution.user_id)
+    for slot in mine.filter(state=Slot.State.LEASED, leased_at=None):
+        put_back(contribution.user, slot)
+        if slot.kind != Kind.NORMAL:
+            check_again(contribution)
 
 
 def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
@@ -320,6 +357,7 @@ def _parameters(user: User, campaign: Campaign, now: datetime) -> dict[str, Any]
         "now": now,
         "min_lease": MIN_LEASE.total_seconds(),
         "max_lease": MAX_LEASE.total_seconds(),
+        "ahead_lease": AHEAD_LEASE,
     }
 
 

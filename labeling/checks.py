@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Floor, Random
@@ -44,25 +44,26 @@ def reschedule(campaign: Campaign, every: int) -> None:
     campaign.contributions.update(next_check=given + Floor(Random() * every) if every else None)
 
 
-def plan_check(user: User, campaign: Campaign, *, now: datetime) -> bool:
+def plan_check(user: User, campaign: Campaign, *, now: datetime, after: UUID | None = None) -> bool:
     """If a check is due, lease one to the person; if there is none for them, put it off. False if none is due.
 
-    Needs the person's `Contribution` locked.
+    With `after`, ahead of its time: due once that lease is answered. Needs the person's `Contribution` locked.
     """
     person = Contribution.objects.get(campaign=campaign, user=user)
-    if person.next_check is None or person.given < person.next_check or person.paused_at:
+    given = person.given + (after is not None)
+    if person.next_check is None or given < person.next_check or person.paused_at:
         return False
     if campaign.state != Campaign.State.OPEN:
         return False
     every = max(check_every(campaign), 1)
     # The next block of N begins where this one ends.
-    person.next_check = (person.given // every + 1) * every + random.randrange(every)
+    person.next_check = (given // every + 1) * every + random.randrange(every)
     person.save(update_fields=["next_check"])
     kinds = [Kind.GOLD, Kind.REPEAT]
     for kind in kinds if person.checks % 2 == 0 else reversed(kinds):
         item = _gold_for(user, campaign) if kind == Kind.GOLD else _repeat_for(user, campaign)
         if item is not None:
-            _lease(user, campaign, item, kind, now)
+            _lease(user, campaign, item, kind, now, shown=after is None)
             break
     return True
 
@@ -98,7 +99,7 @@ def _repeat_for(user: User, campaign: Campaign) -> int | None:
     return fresh.order_by("?").values_list("item_id", flat=True).first()
 
 
-def _lease(user: User, campaign: Campaign, item: int, kind: Kind, now: datetime) -> None:
+def _lease(user: User, campaign: Campaign, item: int, kind: Kind, now: datetime, *, shown: bool) -> None:
     order = list(Completion.objects.filter(item=item).values_list("index", flat=True))
     random.shuffle(order)
     Slot.objects.create(
@@ -108,7 +109,7 @@ def _lease(user: User, campaign: Campaign, item: int, kind: Kind, now: datetime)
         state=Slot.State.LEASED,
         user=user,
         lease=uuid4(),
-        leased_at=now,
+        leased_at=now if shown else None,
         expires_at=now + FIRST_LEASE,
         shown_order=order,
     )

@@ -33,6 +33,7 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/label/undo", views_label.label_undo, name="label_undo"),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/submit", views_label.label_submit, name="label_submit"),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/skip", views_label.label_skip, name="label_skip"),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/ahead", views_label.label_ahead, name="label_ahead"),
     path(
         "campaigns/<str:campaign_id>/label/<uuid:lease_id>/heartbeat",
         views_label.label_heartbeat,

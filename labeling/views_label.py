@@ -19,6 +19,7 @@ from labeling.annotation import CannotUndo, submit_and_claim, undo_last
 from labeling.assignment import (
     LeaseLost,
     Task,
+    claim_ahead,
     claim_next,
     current_task,
     heartbeat,
@@ -101,6 +102,16 @@ def label_undo(request: AuthenticatedRequest, campaign: Campaign) -> HttpRespons
 
 @campaign_role(*LABELING_ROLES)
 @require_POST
+def label_ahead(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+    """The item after this one, for a page that will show it once this one is answered."""
+    task = claim_ahead(request.user, _own_lease(request, campaign, lease_id), now=timezone.now())
+    if task is None:
+        return HttpResponse(status=204)
+    return render(request, f"{PAGE}#task", _context(request, campaign, task, asked=False))
+
+
+@campaign_role(*LABELING_ROLES)
+@require_POST
 def label_heartbeat(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
     """Sent by a page that is looked at, so that its item stays with the person."""
     try:
@@ -139,10 +150,14 @@ def _check_partial(entered: Entered, size: int) -> None:
 def _moved_on(
     request: AuthenticatedRequest, campaign: Campaign, task: Task | None, said: str = "", can_undo: bool = False
 ) -> HttpResponse:
-    """After a step: the parts that changed for htmx, else a redirect to the page."""
+    """After a step: the parts that changed for htmx, else a redirect to the page.
+
+    Without the item, where the page was right about which one would come and shows it already.
+    """
     if request.htmx:
         context = _context(request, campaign, task, asked=True) | {"said": said, "can_undo": can_undo}
-        return render(request, f"{PAGE}#moved_on", context)
+        shown = task is not None and request.POST.get("shown") == str(task.lease)
+        return render(request, f"{PAGE}#{'confirmed' if shown else 'moved_on'}", context)
     if said:
         messages.success(request, said)
     response = redirect("label", campaign.public_id)

@@ -64,6 +64,13 @@ def as_texts(order: list[str], texts: dict[str, str]) -> list[set[str]]:
 
 def next_item(page: Page, before: str) -> None:
     page.wait_for_function("lease => document.getElementById('task').dataset.lease !== lease", arg=before)
+    wait_until_sent(page)
+
+
+def wait_until_sent(page: Page) -> None:
+    """The next item is shown while the answer is still on its way."""
+    sent = "() => Object.entries(localStorage).every(([key, value]) => !/^outbox/.test(key) || value === '[]')"
+    page.wait_for_function(sent)
 
 
 def lease_of(page: Page) -> str:
@@ -148,6 +155,7 @@ def test_the_first_time_the_guidelines_come_before_the_first_item(page: Page, si
     page.goto("/campaigns/")
     page.get_by_role("link", name="Label").click()
     page.get_by_role("region", name="Guidelines").get_by_text("true").wait_for()
+    page.wait_for_load_state()
     wait_until_calm(page)
     page.keyboard.press("Enter")
     page.wait_for_selector("#answer")
@@ -311,6 +319,7 @@ def test_somebody_signed_out_meanwhile_keeps_what_they_entered(page: Page, sign_
     assert page.locator("#order").inner_text() == "B > A"
     sign_in(page.context, annotator)
     lease = lease_of(page)
+    wait_until_calm(page)
     page.keyboard.press("Enter")
     next_item(page, lease)
     assert Ranking.objects.count() == 1

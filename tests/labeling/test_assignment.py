@@ -202,7 +202,7 @@ def test_progress_counts_answers_of_all_and_mine(campaign: Campaign, anna: User,
 
 
 def explain(user: User, campaign: Campaign) -> str:
-    parameters = assignment._parameters(user, campaign, NOW) | {"token": uuid4()}
+    parameters = assignment._parameters(user, campaign, NOW) | {"token": uuid4(), "after": None}
     with connection.cursor() as cursor:
         rows = cursor.execute("EXPLAIN " + assignment.CLAIM, parameters).fetchall()
     return "\n".join(row[0] for row in rows)

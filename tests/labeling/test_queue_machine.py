@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from accounts.models import User
 from labeling.access import get_lease
 from labeling.annotation import MAX_OPEN_LEASES, CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
-from labeling.assignment import LeaseLost, Task, claim_next, heartbeat, progress, release, skip
+from labeling.assignment import LeaseLost, Task, claim_ahead, claim_next, heartbeat, progress, release, skip
 from labeling.campaigns import change_state, update_campaign
 from labeling.checks import reschedule
 from labeling.gold import mark_gold, unmark_gold
@@ -77,6 +77,16 @@ class Queue(RuleBasedStateMachine):
         if task is None and self.campaign.state == "open":
             self.nothing_was_free_for(self.people[who])
         return who, task
+
+    @rule(target=leases, lease=leases)
+    def claim_ahead(self, lease: tuple[int, Task | None]) -> Any:
+        who, task = lease
+        if task is None:
+            return who, None
+        following = claim_ahead(self.people[who], get_lease(self.people[who], task.lease), now=self.now)
+        held = Slot.objects.filter(lease=task.lease, state="leased").exists()
+        assert following is None or (held and self.campaign.state == "open" and following.lease != task.lease)
+        return who, following
 
     @rule(target=leases, lease=leases, tiers=TIERS)
     def submit_and_claim(self, lease: tuple[int, Task | None], tiers: Any) -> Any:

@@ -1,12 +1,8 @@
 // The item stays with the person while they look at it, and goes back when they leave.
-import { $, problem, task } from "./dom.js";
+import { problem, task } from "./dom.js";
+import { post } from "./net.js";
 
 const HEARTBEAT_MS = 30_000;
-
-function post(path, options = {}) {
-  const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] || $("#answer input[name=csrfmiddlewaretoken]").value;
-  return fetch(path, { method: "POST", headers: { "X-CSRFToken": token }, ...options });
-}
 
 async function beat() {
   const path = task().dataset.heartbeat;

@@ -5,9 +5,10 @@ import { $, $$, isRanking, say } from "./dom.js";
 import "./keys.js";
 import "./lease.js";
 import { rememberGuidelines } from "./panels.js";
+import * as steps from "./steps.js";
 import { restartTime } from "./time.js";
 
-function enhance() {
+function begin() {
   for (const row of $$("#keys [data-for]")) {
     row.hidden = isRanking() ? row.dataset.for !== "ranking" : row.dataset.for !== "pair";
   }
@@ -17,15 +18,21 @@ function enhance() {
   if (context && $$(".turn", context).length > 1) context.scrollTop = context.scrollHeight; // the last turn matters most
 }
 
-document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target.id !== "task" && event.detail.elt.id !== "task") return;
-  enhance();
-  fadeToast();
+function shown() {
+  begin();
   const title = $("#task-title");
   title.focus({ preventScroll: true });
   scrollTo({ top: 0 });
   say(title.textContent);
+}
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "task" && event.detail.elt.id !== "task") return;
+  shown();
+  steps.replaced();
+  fadeToast();
 });
 
-enhance();
+begin();
 rememberGuidelines();
+steps.start(shown);

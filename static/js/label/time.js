@@ -16,8 +16,8 @@ setInterval(() => {
   lastTick = now;
 }, 250);
 
-export function restartTime() {
-  activeMs = 0;
+export function restartTime(spent = 0) {
+  activeMs = spent;
   shownAt = performance.now();
   lastSign = shownAt;
 }
