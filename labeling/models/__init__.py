@@ -8,10 +8,11 @@ from labeling.models.answers import Ranking
 from labeling.models.audit import AuditEntry
 from labeling.models.campaigns import Campaign, Membership, PastForm
 from labeling.models.chats import Chat, ChatReply, ChatServer, ChatTurn, Contestant, LiveChat
-from labeling.models.items import Completion, Import, Item, UploadPiece
+from labeling.models.items import Completion, Import, Item, RefusedLines, UploadPiece
 from labeling.models.quality import Gold, Leak, OverlapChange, QualityRules, Review
 from labeling.models.queue import Contribution, Kind, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
 from labeling.models.upkeep import CampaignStatistics, ItemGain, Steering
+from labeling.models.webhooks import Delivery, Webhook
 
 __all__ = [
     "AuditEntry",
@@ -24,6 +25,7 @@ __all__ = [
     "Completion",
     "Contestant",
     "Contribution",
+    "Delivery",
     "Gold",
     "Import",
     "Item",
@@ -37,11 +39,13 @@ __all__ = [
     "PastForm",
     "QualityRules",
     "Ranking",
+    "RefusedLines",
     "Review",
     "Skip",
     "Slot",
     "Steering",
     "UploadPiece",
+    "Webhook",
     "new_pseudonym",
     "new_random_key",
 ]

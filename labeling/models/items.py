@@ -10,7 +10,7 @@ from labeling.models.campaigns import Campaign
 
 
 class Import(models.Model):
-    """One file brought in, with the reason of every line that was refused (the first thousand of them)."""
+    """One file brought in, with the reasons of the first refused lines; `RefusedLines` has all of them."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="imports")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -23,9 +23,17 @@ class Import(models.Model):
     position = models.PositiveIntegerField(default=0, db_default=0, help_text="Parsed rows that were dealt with.")
     size = models.PositiveBigIntegerField(default=0, db_default=0, help_text="Bytes stored for a worker.")
     reading = models.JSONField(default=dict, db_default={}, help_text="The format or the columns that were chosen.")
+    dataset = models.JSONField(default=dict, db_default={}, help_text="Of a dataset: its name, subset, split.")
     failure = models.TextField(default="", db_default="", help_text="Why a worker could not go on.")
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
+
+
+class RefusedLines(models.Model):
+    """The refused lines of a few batches, packed: all of them, while the import itself names only the first."""
+
+    source = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="refused")
+    data = models.BinaryField(help_text="JSON lines, as zlib packs them.")
 
 
 class UploadPiece(models.Model):
