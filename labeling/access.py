@@ -32,11 +32,15 @@ def get_campaign(user: User, public_id: str, *roles: CampaignRole) -> Campaign:
     return campaign
 
 
-def get_lease(user: User, lease: UUID) -> Slot | LapsedLease:
-    """The person's own lease, held or lapsed, in a campaign they label in. Raises Http404."""
-    campaigns = Campaign.objects.with_role(user, *LABELING_ROLES)
+def get_lease(user: User, lease: UUID, campaign: Campaign | None = None) -> Slot | LapsedLease:
+    """The person's own lease, held or lapsed, in a campaign they label in (or in this one). Raises Http404."""
     for model in (Slot, LapsedLease):
-        found = model.objects.select_related("campaign").filter(lease=lease, user=user, campaign__in=campaigns).first()
+        leases = model.objects.filter(lease=lease, user=user)
+        if campaign is None:
+            labeled = Campaign.objects.with_role(user, *LABELING_ROLES)
+            found = leases.select_related("campaign").filter(campaign__in=labeled).first()
+        elif found := leases.filter(campaign=campaign).first():
+            found.campaign = campaign  # not read again
         if found is not None:
             return found
     raise Http404

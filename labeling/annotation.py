@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from django.db.models import Case, Q, When
 
 from accounts.models import User
+from config.push import CHANNEL
 from labeling.assignment import (
     MAX_LEASE,
     LeaseLost,
@@ -32,7 +33,7 @@ from labeling.assignment import (
     wait_for_order,
 )
 from labeling.campaigns import form_of
-from labeling.events import campaign_changed
+from labeling.events import campaign_changed, topic_of
 from labeling.models import Campaign, Completion, Contribution, Kind, LapsedLease, Ranking, Slot
 from labeling.protocols import plain_lines, ranking_tiers
 from labeling.questionnaire import Details, checked_reply
@@ -72,7 +73,7 @@ UPDATE labeling_contribution
 SET done = done + (SELECT count(*) FROM done WHERE kind = 'normal'),
     checks = checks + (SELECT count(*) FROM done WHERE kind <> 'normal')
 WHERE EXISTS (SELECT FROM done) AND campaign_id = %(campaign)s AND user_id = %(user)s
-RETURNING labeler
+RETURNING labeler, pg_notify(%(channel)s, %(topic)s)
 """
 
 
@@ -147,7 +148,7 @@ def _submit(user: User, lease: Slot | LapsedLease, now: datetime, answer: Answer
         ranking.save()
     else:
         ranking = _submit_lapsed(user, lease, ranking, now)
-    campaign_changed(lease.campaign)
+        campaign_changed(lease.campaign)
     return ranking
 
 
@@ -197,8 +198,12 @@ def _without_unchanged(lease: Slot | LapsedLease, details: Any) -> Any:
 
 
 def _complete(user: User, slot: Slot, now: datetime) -> str | None:
-    """Compare-and-set: the slot is done if this lease still holds it. Returns the person's pseudonym."""
-    parameters = {"token": slot.lease, "user": user.pk, "campaign": slot.campaign_id, "now": now}
+    """Compare-and-set: the slot is done if this lease still holds it. Returns the person's pseudonym.
+
+    Says `campaign_changed` with the same statement.
+    """
+    hint = {"channel": CHANNEL, "topic": topic_of(slot.campaign)}
+    parameters = {"token": slot.lease, "user": user.pk, "campaign": slot.campaign_id, "now": now, **hint}
     with connection.cursor() as cursor:
         row = cursor.execute(COMPLETE, parameters).fetchone()
     return None if row is None else str(row[0])

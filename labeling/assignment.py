@@ -30,7 +30,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import connection, transaction
-from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from accounts.models import User
@@ -166,6 +165,10 @@ FROM seen
 WHERE slot.campaign_id = %(campaign)s AND slot.user_id = %(user)s AND slot.state = 'leased'
   AND (slot.id = seen.id OR slot.leased_at IS NULL)
 RETURNING slot.id = seen.id, slot.expires_at
+"""
+PROGRESS = """
+SELECT COALESCE(sum(done), 0), COALESCE(sum(done + extra + checks) FILTER (WHERE user_id = %(user)s), 0)
+FROM labeling_contribution WHERE campaign_id = %(campaign)s
 """
 WHY_EMPTY = f"""
 SELECT count(*) FILTER (WHERE free), count(*) FILTER (WHERE NOT free), min(expires_at) FILTER (WHERE NOT free),
@@ -312,11 +315,9 @@ def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
 
 def progress(user: User, campaign: Campaign) -> Progress:
     """How far the campaign is, and the person in it: one query over its people."""
-    given = F("done") + F("extra") + F("checks")
-    row = campaign.contributions.aggregate(
-        filled=Sum("done", default=0), mine=Sum(given, filter=Q(user=user), default=0)
-    )
-    return Progress(done=row["filled"], total=campaign.slot_count, mine=row["mine"])
+    with connection.cursor() as cursor:
+        done, mine = cursor.execute(PROGRESS, {"user": user.pk, "campaign": campaign.pk}).fetchone()
+    return Progress(done=done, total=campaign.slot_count, mine=mine)
 
 
 def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -135,10 +135,7 @@ def in_words(order: list[list[str]]) -> str:
 
 
 def _own_lease(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> Slot | LapsedLease:
-    lease = get_lease(request.user, lease_id)
-    if lease.campaign_id != campaign.pk:
-        raise Http404
-    return lease
+    return get_lease(request.user, lease_id, campaign)
 
 
 def _check_partial(entered: Entered, size: int) -> None:
