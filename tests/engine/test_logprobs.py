@@ -72,13 +72,22 @@ def test_the_entropy_has_its_gradient_where_it_is_wanted(make: Any) -> None:
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_learning_head_gets_its_gradient() -> None:
+def test_a_learning_head_gets_its_gradient_and_keeps_no_logits(monkeypatch: Any) -> None:
     """Full fine-tuning: the head is a parameter like any other."""
+    monkeypatch.setattr(module, "ROWS", 2)
     roles = RoleModel(make_llama(), None)
     roles.model.requires_grad_(True)
-    token_logprobs(roles, IDS, STATES).logprobs.sum().backward()
-    assert roles.head.weight.grad is not None
-    assert float(roles.head.weight.grad.abs().max()) > 0
+    kept: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda t: t):
+        stats = token_logprobs(roles, IDS, STATES, 0.7, entropy_learns=True)
+    assert kept and not any(shape[-1:] == (23,) for shape in kept)
+    everything = (roles.model(input_ids=IDS).logits / 0.7).log_softmax(-1).flatten(0, 1)[STATES]
+    chosen = everything.gather(-1, IDS.flatten()[STATES + 1][:, None])[:, 0]
+    plain = chosen.sum() - (everything.exp() * everything).sum()
+    parameters = [*roles.model.parameters()]
+    mine = torch.autograd.grad(stats.logprobs.sum() + stats.entropy.sum(), parameters)
+    for one, expected in zip(mine, torch.autograd.grad(plain, parameters), strict=True):
+        torch.testing.assert_close(one, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_padding_on_the_right_changes_nothing() -> None:

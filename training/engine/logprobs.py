@@ -1,7 +1,8 @@
 """Log-probabilities and entropies of tokens, never holding tokens x vocabulary at once.
 
-The output head is frozen, so the gradient of a log-probability with respect to its hidden state is one vector,
+Where the output head is frozen, the gradient of a log-probability with respect to its hidden state is one vector,
 `(W[target] - p W) / temperature`. It is computed in the forward pass, chunk by chunk, and stored instead of logits.
+Models that change what comes out of their head (Gemma 2 caps it) hold the logits of a micro-batch.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .models import RoleModel
 from .products import times
 
-ROWS = 128  # tokens whose logits are held at once: on a CPU they stay in its cache
+ROWS = 128  # on a CPU their logits stay in its cache
 LOGITS_ON_GPU = 1 << 26  # 256 MB in float32
 
 
@@ -50,11 +52,22 @@ def token_logprobs(
         return _from_logits(logits.float() / temperature, targets, entropy_learns)
     if hidden is None:
         hidden = roles.hidden(ids, **(layout or {})).flatten(0, 1).index_select(0, states)
-    if roles.head.weight.requires_grad:  # full fine-tuning: the head learns too
-        return _from_logits(roles.head(hidden).float() / temperature, targets, entropy_learns)
     head = roles.head
+    if head.weight.requires_grad:  # full fine-tuning: the head learns too, so its logits are made again when it does
+
+        def part(states: Tensor, tokens: Tensor) -> TokenStats:
+            return _from_logits(head(states).float() / temperature, tokens, entropy_learns)
+
+        rows = zip(*(tensor.split(_rows(head.weight)) for tensor in (hidden, targets)), strict=True)
+        parts = [checkpoint(part, *chunk, use_reentrant=False) for chunk in rows]
+        return TokenStats(*(torch.cat(column) for column in zip(*parts, strict=True)))
     arguments = (hidden, head.weight, head.bias, targets, temperature, entropy_learns)
     return TokenStats(*_HeadLogprobs.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def _rows(weight: Tensor) -> int:
+    """Tokens whose logits are held at once."""
+    return ROWS if weight.device.type == "cpu" else max(ROWS, LOGITS_ON_GPU // len(weight))
 
 
 def _from_logits(logits: Tensor, targets: Tensor, entropy_learns: bool) -> TokenStats:
@@ -78,8 +91,7 @@ class _HeadLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         learns = ctx.needs_input_grad[0]
         parts = []
-        size = ROWS if hidden.device.type == "cpu" else max(ROWS, LOGITS_ON_GPU // len(weight))
-        for rows in torch.split(torch.arange(len(hidden), device=hidden.device), size):
+        for rows in torch.split(torch.arange(len(hidden), device=hidden.device), _rows(weight)):
             logits = times(hidden[rows], weight, bias).float()
             log_p = (logits if temperature == 1 else logits.div_(temperature)).log_softmax(-1)
             logprobs = log_p.gather(-1, targets[rows, None])[:, 0]
