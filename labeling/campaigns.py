@@ -12,12 +12,13 @@ from django.db import transaction
 
 from accounts.models import CampaignRole, User
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Membership, PastForm
+from labeling.models import Campaign, LiveChat, Membership, PastForm
 from labeling.overlap import fit_slots
 from labeling.presets import PRESETS
 from labeling.protocols import InvalidRanking
 from labeling.questionnaire import PLAIN, Form, parse_form
 from labeling.steering import start_over
+from labeling.webhooks import campaign_state_changed
 
 TRANSITIONS = {
     "draft": {"open", "closed"},
@@ -67,11 +68,13 @@ def change_state(campaign: Campaign, state: str) -> Campaign:
         return campaign
     if state not in TRANSITIONS[campaign.state]:
         raise CampaignChangeRefused(f"A campaign that is {campaign.state} cannot become {state}.")
-    if state == Campaign.State.OPEN and campaign.slot_count == 0:
+    has_work = campaign.slot_count or LiveChat.objects.filter(pk=campaign.pk).exists()
+    if state == Campaign.State.OPEN and not has_work:
         raise CampaignChangeRefused("Import items first: there is nothing to compare yet.")
     campaign.state = state
     campaign.save(update_fields=["state"])
     campaign_changed(campaign)
+    campaign_state_changed(campaign)
     return campaign
 
 

@@ -42,6 +42,13 @@ def wanted_servers(*, now: datetime) -> list[ChatServer]:
     return list(ChatServer.objects.filter(free, wanted).order_by("pk"))
 
 
+def standing(server: ChatServer, *, now: datetime) -> str:
+    """Its state as far as it can be believed, or "wanted": nobody has taken it yet."""
+    if server.heartbeat_at and server.heartbeat_at > now - SILENCE or server.state == ChatServer.State.FAILED:
+        return server.state
+    return "wanted" if server.wanted_at and server.wanted_at > now - IDLE else ChatServer.State.OFF
+
+
 def take_server(server: ChatServer, worker: str, *, now: datetime) -> bool:
     """Whether this worker serves it from now on. Replies that a dead one was writing wait again."""
     with transaction.atomic():

@@ -67,6 +67,11 @@ def newest_chat(user: User, campaign: Campaign) -> Chat | None:
     return Chat.objects.filter(live_chat=campaign.pk, user=user).order_by("-pk").first()
 
 
+def votes_of(user: User, campaign: Campaign) -> int:
+    """How often the person has voted in this campaign's chats."""
+    return ChatTurn.objects.filter(chat__live_chat=campaign.pk, chat__user=user, vote__isnull=False).count()
+
+
 def is_over(chat: Chat, *, now: datetime) -> bool:
     return chat.ended_at is not None or chat.used_at < now - LIFE
 

@@ -1,4 +1,4 @@
-"""Live overview of a campaign: a hint for every change, to managers and reviewers."""
+"""Live overview of a campaign, for managers and reviewers; and of one's own chat. Hints, the pages fetch the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from accounts.models import User
 from config.consumers import TopicConsumer
-from labeling.access import REPORT_ROLES, get_campaign
+from labeling import chats
+from labeling.access import LABELING_ROLES, REPORT_ROLES, get_campaign
 from labeling.assignment import progress
 from labeling.events import topic_of
 
@@ -24,3 +25,16 @@ class CampaignConsumer(TopicConsumer):
     def changes(self, user: User) -> list[dict[str, Any]]:
         now = progress(user, self.campaign)
         return [{"type": "progress", "state": self.campaign.state, "done": now.done, "total": now.total}]
+
+
+class ChatConsumer(TopicConsumer):
+    """Sends `{"type": "chat"}` when something was written in the person's chat."""
+
+    policy = "campaign:" + ",".join(LABELING_ROLES)
+    interval = 0.2
+
+    def authorize(self, user: User) -> str:
+        return chats.topic_of(get_campaign(user, self.route["campaign_id"], *LABELING_ROLES), user)
+
+    def changes(self, user: User) -> list[dict[str, Any]]:
+        return [{"type": "chat"}]

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling import views_campaigns, views_items, views_label
+from labeling import views_campaigns, views_chat, views_items, views_label
 
 urlpatterns = [
     path("campaigns/", views_campaigns.campaign_list, name="campaign_list"),
@@ -40,4 +40,11 @@ urlpatterns = [
         name="label_heartbeat",
     ),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/release", views_label.label_release, name="label_release"),
+    path("campaigns/<str:campaign_id>/chat/", views_chat.chat, name="chat"),
+    path("campaigns/<str:campaign_id>/chat/live", views_chat.chat_live, name="chat_live"),
+    path("campaigns/<str:campaign_id>/chat/begin", views_chat.chat_begin, name="chat_begin"),
+    path("campaigns/<str:campaign_id>/chat/say", views_chat.chat_say, name="chat_say"),
+    path("campaigns/<str:campaign_id>/chat/again", views_chat.chat_again, name="chat_again"),
+    path("campaigns/<str:campaign_id>/chat/vote", views_chat.chat_vote, name="chat_vote"),
+    path("campaigns/<str:campaign_id>/chat/end", views_chat.chat_end, name="chat_end"),
 ]

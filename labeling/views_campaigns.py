@@ -50,7 +50,7 @@ def _with_counts(user: User) -> QuerySet[Campaign, Any]:
     given = Contribution.objects.filter(campaign=OuterRef("pk")).order_by().values("campaign")
     mine = Contribution.objects.filter(campaign=OuterRef("pk"), user=user)
     membership = Membership.objects.filter(campaign=OuterRef("pk"), user=user)
-    return Campaign.objects.visible_to(user).annotate(
+    return Campaign.objects.visible_to(user).select_related("live_chat").annotate(
         done=Coalesce(Subquery(given.annotate(sum=Sum("done")).values("sum")), 0),
         mine=Coalesce(Subquery(mine.values("done")), 0),
         my_role=Subquery(membership.values("role")),

@@ -49,7 +49,8 @@ async def serve_chats() -> None:
     thread = ThreadPoolExecutor(1, "chats")
 
     async def call(function: Callable[[], bool]) -> bool:
-        return await database_sync_to_async(function, thread_sensitive=False, executor=thread)()
+        done: bool = await database_sync_to_async(function, thread_sensitive=False, executor=thread)()
+        return done
 
     layer = get_channel_layer()
     assert layer is not None

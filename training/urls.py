@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training import views
+from training import views, views_chat
 
 urlpatterns = [
     path("runs/", views.run_list, name="run_list"),
@@ -16,4 +16,6 @@ urlpatterns = [
     path("runs/<str:run_id>/campaign", views.run_campaign, name="run_campaign"),
     path("models/", views.model_list, name="model_list"),
     path("models/<str:model_id>/", views.model_detail, name="model_detail"),
+    path("campaigns/<str:campaign_id>/live-chat", views_chat.live_chat, name="campaign_live_chat"),
+    path("campaigns/<str:campaign_id>/live-chat/standing", views_chat.live_chat_standing, name="live_chat_standing"),
 ]

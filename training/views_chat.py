@@ -1,0 +1,107 @@
+"""Set up the live chat of a campaign: the models come from here, the chats themselves are `labeling`'s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts.access import AuthenticatedRequest
+from accounts.models import CampaignRole, User
+from labeling.access import campaign_role
+from labeling.chat_requests import standing
+from labeling.chat_setup import NoLiveChat, Participant, set_up
+from labeling.models import Campaign, Contestant, LiveChat
+from labeling.questions import InvalidForm
+from labeling.views_campaigns import campaign_context
+from training.models import ModelArtifact
+from training.runs import weights_of
+
+PAGE = "training/live_chat.html"
+
+
+class LiveChatForm(forms.ModelForm):
+    """Who takes part, and how they answer."""
+
+    models = forms.ModelMultipleChoiceField(
+        ModelArtifact.objects.none(),
+        to_field_name="public_id",
+        required=False,
+        label="Models",
+        help_text="Two or more. Each chat is with two of them, drawn at random, on random sides.",
+        widget=forms.CheckboxSelectMultiple,
+    )
+
+    class Meta:
+        model = LiveChat
+        fields = ["temperature", "max_new_tokens", "max_turns", "target", "is_on"]
+        labels = {"is_on": "People can chat"}
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kinds = (ModelArtifact.Kind.BASE, ModelArtifact.Kind.POLICY)
+        field = self.fields["models"]
+        assert isinstance(field, forms.ModelMultipleChoiceField)
+        chosen = list(_active(self.instance).values_list("model", flat=True)) if self.instance.pk else []
+        models = ModelArtifact.objects.filter(kind__in=kinds)
+        field.queryset = models.visible_to(user) | models.filter(public_id__in=chosen)  # whoever chose them
+        self.initial["models"] = chosen
+
+    def participants(self) -> list[Participant]:
+        """The chosen models, under names that tell them apart."""
+        chosen = list(self.cleaned_data["models"])
+        names = [model.name for model in chosen]
+        return [
+            Participant(
+                model=model.public_id,
+                name=model.name if names.count(model.name) == 1 else f"{model.name} ({model.public_id})",
+                server=weights_of(model)["base"],
+            )
+            for model in chosen
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        return {name: self.cleaned_data[name] for name in self.Meta.fields}
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_http_methods(["GET", "HEAD", "POST"])
+def live_chat(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    found = LiveChat.objects.filter(pk=campaign.pk).first()
+    form = LiveChatForm(request.POST or None, instance=found, user=request.user)
+    if request.method == "POST" and form.is_valid():
+        try:
+            set_up(Campaign.objects.get(pk=campaign.pk), form.participants(), **form.settings())
+            messages.success(request, "Saved. The models are loaded when somebody begins a chat.")
+            return redirect("campaign_live_chat", campaign.public_id)
+        except (NoLiveChat, InvalidForm) as problem:
+            form.add_error(None, str(problem))
+    context = campaign_context(request, campaign, "chat") | {"form": form} | _standing(campaign)
+    return render(request, PAGE, context, status=422 if form.errors else 200)
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_safe
+def live_chat_standing(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """The part that changes while people chat."""
+    return render(request, f"{PAGE}#standing", {"campaign": campaign} | _standing(campaign))
+
+
+def _standing(campaign: Campaign) -> dict[str, Any]:
+    found = LiveChat.objects.filter(pk=campaign.pk).first()
+    if found is None:
+        return {"live_chat": None}
+    contestants = list(_active(found).select_related("server"))
+    return {
+        "live_chat": found,
+        "contestants": [(one, standing(one.server, now=timezone.now())) for one in contestants],
+    }
+
+
+def _active(live_chat: LiveChat) -> Any:
+    return Contestant.objects.filter(live_chat=live_chat, is_active=True).order_by("pk")
