@@ -78,7 +78,12 @@ def test_a_learning_head_gets_its_gradient_and_keeps_no_logits(monkeypatch: Any)
     roles = RoleModel(make_llama(), None)
     roles.model.requires_grad_(True)
     kept: list[torch.Size] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda t: t):
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         stats = token_logprobs(roles, IDS, STATES, 0.7, entropy_learns=True)
     assert kept and not any(shape[-1:] == (23,) for shape in kept)
     everything = (roles.model(input_ids=IDS).logits / 0.7).log_softmax(-1).flatten(0, 1)[STATES]

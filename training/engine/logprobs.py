@@ -58,7 +58,7 @@ def token_logprobs(
         def part(states: Tensor, tokens: Tensor) -> TokenStats:
             return _from_logits(head(states).float() / temperature, tokens, entropy_learns)
 
-        rows = zip(*(tensor.split(_rows(head.weight)) for tensor in (hidden, targets)), strict=True)
+        rows = zip(*(torch.split(tensor, _rows(head.weight)) for tensor in (hidden, targets)), strict=True)
         parts = [checkpoint(part, *chunk, use_reentrant=False) for chunk in rows]
         return TokenStats(*(torch.cat(column) for column in zip(*parts, strict=True)))
     arguments = (hidden, head.weight, head.bias, targets, temperature, entropy_learns)
