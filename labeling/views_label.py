@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -107,7 +108,9 @@ def label_ahead(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUI
     task = claim_ahead(request.user, _own_lease(request, campaign, lease_id), now=timezone.now())
     if task is None:
         return HttpResponse(status=204)
-    return render(request, f"{PAGE}#task", _context(request, campaign, task, asked=False))
+    context = _context(request, campaign, task, asked=False)
+    then = replace(context["progress"], mine=context["progress"].mine + 1)
+    return render(request, f"{PAGE}#task", context | {"progress": then})
 
 
 @campaign_role(*LABELING_ROLES)
