@@ -26,7 +26,7 @@ class InviteForm(forms.Form):
     """An admin invites to the site and, if wanted, to a campaign."""
 
     role = forms.ChoiceField(choices=SiteRole.choices, initial=SiteRole.ANNOTATOR, label="Site role")
-    campaign = forms.ModelChoiceField(Campaign.objects.all(), required=False, empty_label="No campaign")
+    campaign = forms.ModelChoiceField(Campaign.objects.filter(deleted_at=None), required=False, empty_label="No campaign")
     campaign_role = forms.ChoiceField(
         choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label="Role in the campaign"
     )

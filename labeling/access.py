@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from accounts.access import AuthenticatedRequest, View, mark
 from accounts.models import CampaignRole, User
 from config.api import ApiView
-from labeling.models import Campaign, LapsedLease, Slot
+from labeling.models import Campaign, LapsedLease, Slot, Webhook
 
 ANY_ROLE = tuple(CampaignRole)
 LABELING_ROLES = (CampaignRole.ANNOTATOR, CampaignRole.REVIEWER, CampaignRole.MANAGER)
@@ -22,9 +22,10 @@ MANAGER = (CampaignRole.MANAGER,)
 REPORT_ROLES = (CampaignRole.REVIEWER, CampaignRole.MANAGER)
 
 
-def get_campaign(user: User, public_id: str, *roles: CampaignRole) -> Campaign:
+def get_campaign(user: User, public_id: str, *roles: CampaignRole, even_deleted: bool = False) -> Campaign:
     """The campaign, if `user` holds one of `roles` in it. Raises Http404."""
-    campaigns = Campaign.objects.with_role(user, *(roles or ANY_ROLE)).filter(public_id=public_id)
+    campaigns = Campaign.objects.with_role(user, *(roles or ANY_ROLE), even_deleted=even_deleted)
+    campaigns = campaigns.filter(public_id=public_id)
     # PostgreSQL refuses a NUL in a text with an error; an id never has one.
     campaign = campaigns.first() if public_id.isalnum() else None
     if campaign is None:
@@ -46,13 +47,35 @@ def get_lease(user: User, lease: UUID, campaign: Campaign | None = None) -> Slot
     raise Http404
 
 
-def campaign_role(*roles: CampaignRole) -> Callable[[View], View]:
+def get_webhook(user: User, public_id: str) -> Webhook:
+    """A webhook of a campaign this person manages; any, for an admin. Raises Http404."""
+    hooks = Webhook.objects.select_related("campaign")
+    if not user.is_site_admin:
+        hooks = hooks.filter(campaign__in=Campaign.objects.with_role(user, CampaignRole.MANAGER))
+    hook = hooks.filter(public_id=public_id).first() if public_id.isalnum() else None
+    if hook is None:
+        raise Http404
+    return hook
+
+
+def webhook_access(view: View) -> View:
+    """Policy of a page with a `webhook_id` in its route; the view gets the webhook instead."""
+
+    @wraps(view)
+    def wrapper(request: AuthenticatedRequest, webhook_id: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return view(request, get_webhook(request.user, webhook_id), *args, **kwargs)
+
+    return mark(login_required(wrapper), "webhook")
+
+
+def campaign_role(*roles: CampaignRole, even_deleted: bool = False) -> Callable[[View], View]:
     """Policy of a view with a `campaign_id` in its route; the view gets the campaign instead."""
 
     def decorator(view: View) -> View:
         @wraps(view)
         def wrapper(request: AuthenticatedRequest, campaign_id: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            return view(request, get_campaign(request.user, campaign_id, *roles), *args, **kwargs)
+            campaign = get_campaign(request.user, campaign_id, *roles, even_deleted=even_deleted)
+            return view(request, campaign, *args, **kwargs)
 
         return mark(login_required(wrapper), "campaign:" + ",".join(roles or ANY_ROLE))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.http import Http404
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -16,7 +17,7 @@ from rest_framework.response import Response
 from accounts.models import User
 from config.api import ApiView
 from labeling import access, campaigns, serializers
-from labeling.access import ANY_ROLE, MANAGER, REPORT_ROLES
+from labeling.access import ANY_ROLE, MANAGER, REPORT_ROLES, get_campaign
 from labeling.annotation import CannotUndo
 from labeling.assignment import LeaseLost, progress
 from labeling.importing import ImportFailed
@@ -24,6 +25,7 @@ from labeling.models import Campaign
 from labeling.protocols import InvalidRanking
 from labeling.questions import InvalidForm
 from labeling.reports import campaign_report
+from labeling.retention import delete_campaign, restore_campaign
 
 
 class LabelingView(ApiView):
@@ -60,7 +62,7 @@ class CampaignList(LabelingView):
 
 
 class CampaignDetail(CampaignView):
-    roles = {"GET": ANY_ROLE, "PATCH": MANAGER}
+    roles = {"GET": ANY_ROLE, "PATCH": MANAGER, "DELETE": MANAGER}
 
     @extend_schema(responses=serializers.CampaignDetailSerializer)
     def get(self, request: Request, campaign_id: str) -> Response:
@@ -75,10 +77,26 @@ class CampaignDetail(CampaignView):
             campaigns.update_campaign(campaign, **self.valid(serializers.CampaignSerializer, partial=True))
         )
 
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, campaign_id: str) -> Response:
+        """Hide the campaign. Its answers are kept, and it can be restored."""
+        delete_campaign(self.campaign(campaign_id), now=timezone.now())
+        return Response(status=204)
+
     def _response(self, campaign: Campaign) -> Response:
         shown = serializers.CampaignSerializer(campaign).data
         numbers = serializers.ProgressSerializer(progress(self.user, campaign)).data
         return Response({**shown, "progress": numbers})
+
+
+class CampaignRestored(CampaignView):
+    roles = {"POST": MANAGER}
+
+    @extend_schema(request=None, responses=serializers.CampaignSerializer)
+    def post(self, request: Request, campaign_id: str) -> Response:
+        """Bring a deleted campaign back. It is closed then."""
+        campaign = get_campaign(self.user, campaign_id, *MANAGER, even_deleted=True)
+        return Response(serializers.CampaignSerializer(restore_campaign(campaign)).data)
 
 
 class CampaignState(CampaignView):

@@ -5,6 +5,7 @@ from labeling import api, api_items, api_tasks
 urlpatterns = [
     path("campaigns/", api.CampaignList.as_view(), name="api_campaigns"),
     path("campaigns/<str:campaign_id>", api.CampaignDetail.as_view(), name="api_campaign"),
+    path("campaigns/<str:campaign_id>/restore", api.CampaignRestored.as_view(), name="api_campaign_restore"),
     path("campaigns/<str:campaign_id>/state", api.CampaignState.as_view(), name="api_campaign_state"),
     path("campaigns/<str:campaign_id>/members", api.CampaignMembers.as_view(), name="api_campaign_members"),
     path("campaigns/<str:campaign_id>/members/<int:user_id>", api.CampaignMember.as_view(), name="api_campaign_member"),

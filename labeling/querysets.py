@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 class CampaignQuerySet(models.QuerySet["Campaign"]):
     def visible_to(self, user: User) -> CampaignQuerySet:
         """Campaigns this person may know of: all for an admin, else those with a membership."""
-        if not user.is_active:
-            return self.none()
-        return self if user.is_site_admin else self.filter(memberships__user=user)
+        return self.with_role(user, *CampaignRole)
 
-    def with_role(self, user: User, *roles: CampaignRole) -> CampaignQuerySet:
+    def with_role(self, user: User, *roles: CampaignRole, even_deleted: bool = False) -> CampaignQuerySet:
         """Campaigns in which this person holds one of `roles` (an admin holds every role)."""
         if not user.is_active:
             return self.none()
-        return self if user.is_site_admin else self.filter(memberships__user=user, memberships__role__in=roles)
+        there = self if even_deleted else self.filter(deleted_at=None)
+        return there if user.is_site_admin else there.filter(memberships__user=user, memberships__role__in=roles)
 
 
 class RankingQuerySet(models.QuerySet["Ranking"]):

@@ -11,6 +11,8 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/report", views_campaigns.campaign_report, name="campaign_report"),
     path("campaigns/<str:campaign_id>/settings", views_campaigns.campaign_settings, name="campaign_settings"),
     path("campaigns/<str:campaign_id>/state", views_campaigns.campaign_state, name="campaign_state"),
+    path("campaigns/<str:campaign_id>/delete", views_campaigns.campaign_delete, name="campaign_delete"),
+    path("campaigns/<str:campaign_id>/restore", views_campaigns.campaign_restore, name="campaign_restore"),
     path("campaigns/<str:campaign_id>/members", views_campaigns.campaign_members, name="campaign_members"),
     path(
         "campaigns/<str:campaign_id>/members/<int:user_id>/role",

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.access import AuthenticatedRequest, researcher, signed_in
 from accounts.models import CampaignRole, User
-from labeling import campaigns, reports
+from labeling import campaigns, reports, retention
 from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
 from labeling.assignment import progress, why_empty
 from labeling.exporting import EXPORTS
@@ -43,17 +43,22 @@ def campaign_context(request: AuthenticatedRequest, campaign: Campaign, tab: str
 @require_safe
 def campaign_list(request: AuthenticatedRequest) -> HttpResponse:
     rows = sorted(_with_counts(request.user), key=lambda campaign: STATE_ORDER.index(campaign.state))
-    return render(request, "labeling/campaign_list.html", {"campaigns": rows})
+    context = {"campaigns": rows, "deleted": retention.deleted_campaigns(request.user)}
+    return render(request, "labeling/campaign_list.html", context)
 
 
 def _with_counts(user: User) -> QuerySet[Campaign, Any]:
     given = Contribution.objects.filter(campaign=OuterRef("pk")).order_by().values("campaign")
     mine = Contribution.objects.filter(campaign=OuterRef("pk"), user=user)
     membership = Membership.objects.filter(campaign=OuterRef("pk"), user=user)
-    return Campaign.objects.visible_to(user).select_related("live_chat").annotate(
-        done=Coalesce(Subquery(given.annotate(sum=Sum("done")).values("sum")), 0),
-        mine=Coalesce(Subquery(mine.values("done")), 0),
-        my_role=Subquery(membership.values("role")),
+    return (
+        Campaign.objects.visible_to(user)
+        .select_related("live_chat")
+        .annotate(
+            done=Coalesce(Subquery(given.annotate(sum=Sum("done")).values("sum")), 0),
+            mine=Coalesce(Subquery(mine.values("done")), 0),
+            my_role=Subquery(membership.values("role")),
+        )
     )
 
 
@@ -132,6 +137,22 @@ def campaign_state(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
         messages.success(request, f"The campaign is {changed.get_state_display().lower()}.")
     except campaigns.CampaignChangeRefused as refusal:
         messages.error(request, str(refusal))
+    return redirect("campaign_detail", campaign.public_id)
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_POST
+def campaign_delete(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    retention.delete_campaign(campaign, now=timezone.now())
+    messages.success(request, f"{campaign} is deleted. You find it below, should you want it back.")
+    return redirect("campaign_list")
+
+
+@campaign_role(CampaignRole.MANAGER, even_deleted=True)
+@require_POST
+def campaign_restore(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    retention.restore_campaign(campaign)
+    messages.success(request, f"{campaign} is back, closed. Open it when it shall go on.")
     return redirect("campaign_detail", campaign.public_id)
 
 

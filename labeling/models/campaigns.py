@@ -52,6 +52,7 @@ class Campaign(models.Model):
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, editable=False, help_text="Hidden since; see `retention`.")
 
     objects = CampaignQuerySet.as_manager()
 

@@ -85,9 +85,7 @@ def test_any_text_reaches_the_file_unchanged(labeled: Campaign, researcher: User
         "tiers": [[2], [0, 1]],
         "labeler": hostile[:60],
     }
-    labeled.items.all().delete()
-    Campaign.objects.update(protocol="ranking")
-    labeled.refresh_from_db()
+    labeled = Campaign.objects.create(name="Hostile", protocol="ranking", state="open", created_by=researcher)
     assert import_rows(labeled, [row], name="hostile.jsonl").accepted == 1
     item = labeled.items.get().public_id
     assert rows_of(freeze(labeled, by=researcher)) == [row | {"item": item, "weight": 1.0}]
