@@ -117,7 +117,7 @@ def say(chat: Chat, message: str, *, turn: int, now: datetime) -> ChatTurn:
     _check_message(chat, message, turns=len(known), now=now)
     if known:
         _check_answered(known[-1])
-    new = ChatTurn.objects.create(chat=chat, index=len(known), message=message)
+    new = ChatTurn.objects.create(chat=chat, index=len(known), message=message, said_at=now)
     ChatReply.objects.bulk_create(
         ChatReply(turn=new, side=side, contestant=contestant)
         for side, contestant in zip(SIDES, (chat.a, chat.b), strict=True)
@@ -190,7 +190,7 @@ def _check_message(chat: Chat, message: str, *, turns: int, now: datetime) -> No
         raise ChatRefused(f"Please use at most {MAX_MESSAGE} characters: this message has {len(message)}.")
     if turns >= chat.live_chat.max_turns:
         raise ChatRefused(f"A chat has at most {chat.live_chat.max_turns} turns. Vote, and begin a new one.")
-    recent = ChatTurn.objects.filter(chat__user=chat.user, created_at__gt=now - timedelta(minutes=1))
+    recent = ChatTurn.objects.filter(chat__user=chat.user, said_at__gt=now - timedelta(minutes=1))
     if recent.count() >= PER_MINUTE:
         raise TooFast("That was quick. Wait a minute, then go on.")
 

@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("index", models.PositiveSmallIntegerField()),
                 ("message", models.TextField()),
-                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("said_at", models.DateTimeField()),
                 (
                     "chat",
                     models.ForeignKey(

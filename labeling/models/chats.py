@@ -109,7 +109,7 @@ class ChatTurn(models.Model):
     index = models.PositiveSmallIntegerField()
     message = models.TextField()
     vote = models.OneToOneField(Ranking, null=True, on_delete=models.SET_NULL, related_name="chat_turn")
-    created_at = models.DateTimeField(auto_now_add=True)
+    said_at = models.DateTimeField()
 
     class Meta:
         ordering = ["chat_id", "index"]

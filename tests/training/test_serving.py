@@ -56,7 +56,8 @@ def chat(campaign: Campaign, annotator: User, adapter: Path) -> Chat:
 def tell(chat: Chat, text: str) -> list[ChatReply]:
     """Say something and wait for both answers."""
     turn = say(chat, text, turn=chat.turns.count(), now=timezone.now())
-    return until(lambda: settled(turn.pk), what="an answer of both")
+    replies: list[ChatReply] = until(lambda: settled(turn.pk), what="an answer of both")
+    return replies
 
 
 def settled(turn: int) -> list[ChatReply]:
