@@ -74,7 +74,9 @@ class CampaignDetail(CampaignView):
         """Change name, guidelines, overlap, order, or (before the first import) the protocol."""
         campaign = self.campaign(campaign_id)
         return self._response(
-            campaigns.update_campaign(campaign, **self.valid(serializers.CampaignSerializer, partial=True))
+            campaigns.update_campaign(
+                campaign, by=self.user, **self.valid(serializers.CampaignSerializer, partial=True)
+            )
         )
 
     @extend_schema(responses={204: None})
@@ -106,7 +108,7 @@ class CampaignState(CampaignView):
     def post(self, request: Request, campaign_id: str) -> Response:
         """Open, pause or close."""
         campaign = self.campaign(campaign_id)
-        changed = campaigns.change_state(campaign, self.valid(serializers.StateSerializer)["state"])
+        changed = campaigns.change_state(campaign, self.valid(serializers.StateSerializer)["state"], by=self.user)
         return Response(serializers.CampaignSerializer(changed).data)
 
 
@@ -126,7 +128,7 @@ class CampaignMembers(CampaignView):
         person = User.objects.filter(username=data["user"]["username"], is_active=True).first()
         if person is None:
             raise ValidationError({"username": "There is no such person."})
-        member = campaigns.set_member(campaign, person, data["role"])
+        member = campaigns.set_member(campaign, person, data["role"], by=self.user)
         return Response(serializers.MemberSerializer(member).data, status=201)
 
 
@@ -138,7 +140,8 @@ class CampaignMember(CampaignView):
         """Change what somebody may do in the campaign."""
         campaign = self.campaign(campaign_id)
         membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
-        member = campaigns.set_member(campaign, membership.user, self.valid(serializers.RoleSerializer)["role"])
+        role = self.valid(serializers.RoleSerializer)["role"]
+        member = campaigns.set_member(campaign, membership.user, role, by=self.user)
         return Response(serializers.MemberSerializer(member).data)
 
     @extend_schema(responses={204: None})
@@ -146,7 +149,7 @@ class CampaignMember(CampaignView):
         """Remove somebody. What they answered stays."""
         campaign = self.campaign(campaign_id)
         membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
-        campaigns.remove_member(campaign, membership.user)
+        campaigns.remove_member(campaign, membership.user, by=self.user)
         return Response(status=204)
 
 

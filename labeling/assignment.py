@@ -61,7 +61,10 @@ class ShownCompletion:
 
 @dataclass(frozen=True)
 class Task:
-    """What one person is to compare now. Completions come in shown order, without their sources."""
+    """What one person is to compare now. Completions come in shown order, without their sources.
+
+    `comment` is what a reviewer wrote who returned their answer to it.
+    """
 
     lease: UUID
     expires_at: datetime
@@ -71,6 +74,7 @@ class Task:
     form_version: int
     messages: list[Message]
     completions: list[ShownCompletion]
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,10 @@ LEASE_LENGTH = """
 """
 TASK_COLUMNS = """
 slot.lease, slot.expires_at, item.public_id, item.messages, slot.shown_order,
-(SELECT jsonb_agg(messages ORDER BY index) FROM labeling_completion WHERE item_id = item.id)
+(SELECT jsonb_agg(messages ORDER BY index) FROM labeling_completion WHERE item_id = item.id),
+COALESCE((SELECT to_jsonb(comment) FROM labeling_review review JOIN labeling_ranking given ON given.id = ranking_id
+          WHERE review.item_id = item.id AND given.user_id = slot.user_id AND verdict = 'return'
+            AND slot.kind = 'normal' ORDER BY review.id DESC LIMIT 1), '""')
 """
 # Untouched: the person has not answered (an extra answer has no slot), skipped, or taken the item in another slot.
 # Their own expired slot is untouched: coming back, they get it again.
@@ -368,7 +375,7 @@ def _task(statement: str, campaign: Campaign, parameters: dict[str, Any]) -> Tas
     if row is None:
         return None
     lease, expires_at, item, *documents = row
-    messages, shown_order, completions = map(json.loads, documents)
+    messages, shown_order, completions, comment = map(json.loads, documents)
     shown = zip(LABELS, shown_order, strict=False)
     return Task(
         lease=lease,
@@ -379,4 +386,5 @@ def _task(statement: str, campaign: Campaign, parameters: dict[str, Any]) -> Tas
         form_version=campaign.form_version,
         messages=messages,
         completions=[ShownCompletion(label, index, completions[index]) for label, index in shown],
+        comment=comment,
     )

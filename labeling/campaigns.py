@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from accounts.models import CampaignRole, User
+from labeling.audit import record
 from labeling.events import campaign_changed
 from labeling.models import Campaign, LiveChat, Membership, PastForm
 from labeling.overlap import fit_slots
@@ -57,11 +58,12 @@ def create_campaign(
         created_by=user,
     )
     Membership.objects.create(campaign=campaign, user=user, role=CampaignRole.MANAGER)
+    record(user, "campaign.create", campaign)
     return campaign
 
 
 @transaction.atomic
-def change_state(campaign: Campaign, state: str) -> Campaign:
+def change_state(campaign: Campaign, state: str, *, by: User | None = None) -> Campaign:
     """Open, pause or close. Asking for the state it has changes nothing. Raises CampaignChangeRefused."""
     campaign = _locked(campaign)
     if state == campaign.state:
@@ -71,6 +73,7 @@ def change_state(campaign: Campaign, state: str) -> Campaign:
     has_work = campaign.slot_count or LiveChat.objects.filter(pk=campaign.pk).exists()
     if state == Campaign.State.OPEN and not has_work:
         raise CampaignChangeRefused("Import items first: there is nothing to compare yet.")
+    record(by, "campaign.state", campaign, before=campaign.state, after=state)
     campaign.state = state
     campaign.save(update_fields=["state"])
     campaign_changed(campaign)
@@ -79,7 +82,7 @@ def change_state(campaign: Campaign, state: str) -> Campaign:
 
 
 @transaction.atomic
-def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
+def update_campaign(campaign: Campaign, *, by: User | None = None, **changes: Any) -> Campaign:
     """Change name, guidelines or form (a new version), overlap (slots follow), order or, before any item, the protocol.
 
     A preset is its protocol and form, where these are not given.
@@ -94,6 +97,8 @@ def update_campaign(campaign: Campaign, **changes: Any) -> Campaign:
         changes["form"] = _kept(form)
     old_form = PastForm(campaign=campaign, version=campaign.form_version, form=campaign.form)
     fields = [field for field in EDITABLE if field in changes and changes[field] != getattr(campaign, field)]
+    if fields:
+        record(by, "campaign.change", campaign, **{field: _brief(changes[field]) for field in fields})
     for field in fields:
         setattr(campaign, field, changes[field])
     if "protocol" in fields and campaign.items.exists():
@@ -122,18 +127,27 @@ def form_of(campaign: Campaign, version: int | None = None) -> Form:
     return parse_form(past)
 
 
+def _brief(value: Any) -> Any:
+    """Enough of a setting to know it again in the audit log."""
+    return value if isinstance(value, (int, bool)) else str(value)[:200]
+
+
 def _kept(form: Form) -> dict[str, Any]:
     """Its document; the plain form is kept as nothing."""
     return {} if form == PLAIN else form.document()
 
 
-def set_member(campaign: Campaign, user: User, role: str) -> Membership:
+@transaction.atomic
+def set_member(campaign: Campaign, user: User, role: str, *, by: User | None = None) -> Membership:
     """Add a person, or change what they may do."""
+    record(by, "member.set", user.username, campaign=campaign, role=role)
     return Membership.objects.update_or_create(campaign=campaign, user=user, defaults={"role": role})[0]
 
 
-def remove_member(campaign: Campaign, user: User) -> None:
+@transaction.atomic
+def remove_member(campaign: Campaign, user: User, *, by: User | None = None) -> None:
     """What they answered stays."""
+    record(by, "member.remove", user.username, campaign=campaign)
     Membership.objects.filter(campaign=campaign, user=user).delete()
 
 

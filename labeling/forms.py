@@ -12,7 +12,7 @@ from accounts.models import CampaignRole, User
 from labeling.formats import columns
 from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS
-from labeling.models import Campaign
+from labeling.models import Campaign, QualityRules
 from labeling.protocols import LABELS
 
 MAX_GUIDELINES = 50_000
@@ -125,3 +125,12 @@ class MemberForm(RoleForm):
         if person is None:
             raise forms.ValidationError("Nobody here has this user name. Invite them with a link instead.")
         return person
+
+
+class RulesForm(forms.ModelForm):
+    """What a campaign does about quality by itself."""
+
+    class Meta:
+        model = QualityRules
+        exclude = ["campaign"]
+        widgets = {"leak_words": forms.Textarea(attrs={"rows": 4})}

@@ -11,22 +11,24 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
 
 from accounts.models import User
+from labeling.audit import record
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Completion, Gold, Item, Kind, Ranking
 from labeling.overlap import set_overlap
-from labeling.protocols import InvalidRanking, Tiers, checked_note, ranking_tiers
+from labeling.protocols import LABELS, InvalidRanking, Tiers, checked_note, in_words, labels_of_tiers, ranking_tiers
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import clustered_share, wilson
 from rewardmodel.stats.pairs import preferences_of
 
 CLEAR = 3  # people who said the same, and nobody anything else
 NEWEST = 20_000  # answers that are looked through for such items
-SHOWN = 20
+SHOWN, MOST_SHOWN = 20, 200
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class CheckResults:
 
 
 @dataclass(frozen=True)
+class GoldItem:
+    """A gold item, with how often it was answered and how often right; almost never may mean that it is wrong."""
+
+    gold: Gold
+    answers: int
+    right: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """An item about which `people` said the same."""
 
@@ -45,6 +56,11 @@ class Candidate:
     title: str
     tiers: Tiers
     people: int
+
+    @property
+    def words(self) -> str:
+        """`B > A = C`"""
+        return in_words(labels_of_tiers(self.tiers, range(len(LABELS))))
 
 
 @transaction.atomic
@@ -58,14 +74,17 @@ def mark_gold(item: Item, *, tiers: Any, user: User | None, explanation: str = "
     }
     gold = Gold.objects.update_or_create(item=item, defaults=values)[0]
     set_overlap(item.campaign, [item.pk], 0)
+    record(user, "gold.mark", item.public_id, campaign=item.campaign, tiers=gold.tiers)
     campaign_changed(item.campaign)
     return gold
 
 
 @transaction.atomic
-def unmark_gold(item: Item) -> None:
+def unmark_gold(item: Item, *, by: User | None = None) -> None:
     """The item is usual work again. What people answered while it was gold still tells about them."""
-    Gold.objects.filter(item=item).delete()
+    if not Gold.objects.filter(item=item).delete()[0]:
+        return
+    record(by, "gold.unmark", item.public_id, campaign=item.campaign)
     set_overlap(item.campaign, [item.pk], None)
     campaign_changed(item.campaign)
 
@@ -97,12 +116,16 @@ def is_right(tiers: Tiers, gold: Tiers) -> bool:
     return all(better in place and worse in place and place[better] < place[worse] for better, worse in wanted)
 
 
-def results_of(campaign: Campaign) -> dict[int, CheckResults]:
-    """Of everybody who answered a check, by person."""
+def results_of(campaign: Campaign, since: Mapping[int, datetime] | None = None) -> dict[int, CheckResults]:
+    """Of everybody who answered a check, by person; of some only by what they answered `since` then."""
     right: dict[int, list[bool]] = defaultdict(list)
     same: dict[int, list[float]] = defaultdict(list)
     given = Ranking.objects.given().filter(campaign=campaign).exclude(kind=Kind.NORMAL)
-    rows = list(given.values_list("kind", "user_id", "item_id", "tiers"))
+    rows = [
+        row
+        for *row, created_at in given.values_list("kind", "user_id", "item_id", "tiers", "created_at")
+        if not since or since.get(row[1], created_at) <= created_at
+    ]
     golds = dict(campaign.golds.values_list("item_id", "tiers"))
     repeated = {(user, item) for kind, user, item, _ in rows if kind == Kind.REPEAT and user is not None}
     before = _usual_answers(campaign, repeated)
@@ -119,6 +142,19 @@ def results_of(campaign: Campaign) -> dict[int, CheckResults]:
         )
         for user in right.keys() | same.keys()
     }
+
+
+def golds_of(campaign: Campaign) -> list[GoldItem]:
+    """The newest gold items."""
+    golds = list(campaign.golds.select_related("item").order_by("-created_at")[:MOST_SHOWN])
+    answers: dict[int, list[Tiers]] = defaultdict(list)
+    given = Ranking.objects.given().filter(kind=Kind.GOLD, item__in=[gold.pk for gold in golds])
+    for item, tiers in given.values_list("item_id", "tiers"):
+        answers[item].append(tiers)
+    return [
+        GoldItem(gold, len(answers[gold.pk]), sum(is_right(tiers, gold.tiers) for tiers in answers[gold.pk]))
+        for gold in golds
+    ]
 
 
 def share_alike(first: Tiers, second: Tiers) -> float:

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from accounts.ids import new_public_id
 from accounts.models import User
+from labeling import audit
 from labeling.containers import read_rows
 from labeling.copying import as_json, copy_rows, new_ids
 from labeling.events import campaign_changed
@@ -62,6 +63,7 @@ def new_import(campaign: Campaign, *, name: str, user: User | None) -> Import:
     if campaign.state == Campaign.State.CLOSED:
         raise ImportFailed("The campaign is closed.")
     name = name.replace("\x00", "")[:255] or "unnamed"
+    audit.record(user, "items.import", name, campaign=campaign)
     return Import.objects.create(campaign=campaign, user=user, name=name)
 
 

@@ -10,6 +10,7 @@ from django.db.models.functions import Left
 from django.shortcuts import get_object_or_404
 
 from labeling.models import Campaign, Item, Ranking
+from labeling.querysets import COUNTED
 
 TITLE = 400  # characters of its last turn that name an item in a list
 
@@ -29,7 +30,7 @@ def title_of(item: Item) -> str:
 def with_counts(page: Sequence[Item]) -> list[tuple[Item, int, int]]:
     """Items with their numbers of completions and of answers, counted for the items of this page only."""
     items = Item.objects.filter(pk__in=[item.pk for item in page])
-    accepted = Q(rankings__status=Ranking.Status.ACCEPTED)
+    accepted = Q(rankings__status=Ranking.Status.ACCEPTED, rankings__kind__in=COUNTED)
     sizes = dict(items.values_list("pk").annotate(n=Count("completions")))
     answers = dict(items.values_list("pk").annotate(n=Count("rankings", filter=accepted)))
     return [(item, sizes[item.pk], answers[item.pk]) for item in page]

@@ -87,6 +87,16 @@ def labels_of_tiers(tiers: Tiers, shown_order: Sequence[int]) -> list[list[str]]
     return [[label_of[index] for index in tier] for tier in tiers]
 
 
+def in_words(order: Sequence[Sequence[str]]) -> str:
+    """`B > A = C`"""
+    return " > ".join(" = ".join(tier) for tier in order)
+
+
+def order_of_words(text: str) -> list[list[str]]:
+    """`B > A = C` as tiers of letters, whichever they are."""
+    return [[label.strip().upper() for label in tier.split("=")] for tier in text.split(">")]
+
+
 def checked_note(text: str, limit: int = MAX_RATIONALE) -> str:
     """A person's own words, as the database can keep them."""
     if len(text) > limit:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from labeling.models import Campaign, Ranking  # noqa: F401
 
 
+COUNTED = ("normal", "adjudicated")  # kinds of answers that tell about completions; those to checks tell about people
+
+
 class CampaignQuerySet(models.QuerySet["Campaign"]):
     def visible_to(self, user: User) -> CampaignQuerySet:
         """Campaigns this person may know of: all for an admin, else those with a membership."""
@@ -27,8 +30,8 @@ class CampaignQuerySet(models.QuerySet["Campaign"]):
 
 class RankingQuerySet(models.QuerySet["Ranking"]):
     def accepted(self) -> RankingQuerySet:
-        """Answers that count. Those to checks tell about people, not about completions."""
-        return self.filter(status="accepted", kind__in=("normal", "adjudicated"))
+        """Answers that count; those to checks are not among them."""
+        return self.filter(status="accepted", kind__in=COUNTED)
 
     def given(self) -> RankingQuerySet:
         """What stands of what people were asked, checks too; what reviewers decided instead is not among it."""

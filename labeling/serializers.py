@@ -100,6 +100,7 @@ class TaskSerializer(serializers.Serializer[Task]):
     form_version = serializers.IntegerField()
     messages = MessageSerializer(many=True)
     completions = ShownCompletionSerializer(many=True)
+    comment = serializers.CharField(allow_blank=True, help_text="Of a reviewer who returned your answer to this item.")
 
 
 class NextSerializer(serializers.Serializer[Any]):

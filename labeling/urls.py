@@ -1,8 +1,9 @@
-from django.urls import path
+from django.urls import include, path
 
 from labeling import views_campaigns, views_chat, views_items, views_label
 
 urlpatterns = [
+    path("", include("labeling.urls_quality")),
     path("campaigns/", views_campaigns.campaign_list, name="campaign_list"),
     path("campaigns/new", views_campaigns.campaign_new, name="campaign_new"),
     path("campaigns/guidelines-preview", views_campaigns.guidelines_preview, name="campaign_guidelines_preview"),

@@ -119,7 +119,7 @@ def campaign_settings(request: AuthenticatedRequest, campaign: Campaign) -> Http
     form = CampaignForm(request.POST or None, instance=campaign)
     if request.method == "POST" and form.is_valid():
         try:
-            campaigns.update_campaign(Campaign.objects.get(pk=campaign.pk), **form.cleaned_data)
+            campaigns.update_campaign(Campaign.objects.get(pk=campaign.pk), by=request.user, **form.cleaned_data)
             messages.success(request, "Saved.")
             return redirect("campaign_settings", campaign.public_id)
         except campaigns.CampaignChangeRefused as refusal:
@@ -133,7 +133,7 @@ def campaign_settings(request: AuthenticatedRequest, campaign: Campaign) -> Http
 @require_POST
 def campaign_state(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     try:
-        changed = campaigns.change_state(campaign, request.POST.get("state", ""))
+        changed = campaigns.change_state(campaign, request.POST.get("state", ""), by=request.user)
         messages.success(request, f"The campaign is {changed.get_state_display().lower()}.")
     except campaigns.CampaignChangeRefused as refusal:
         messages.error(request, str(refusal))
@@ -161,7 +161,9 @@ def campaign_restore(request: AuthenticatedRequest, campaign: Campaign) -> HttpR
 def campaign_members(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     form = MemberForm(request.POST or None, initial={"role": CampaignRole.ANNOTATOR})
     if request.method == "POST" and form.is_valid():
-        member = campaigns.set_member(campaign, form.cleaned_data["username"], form.cleaned_data["role"])
+        member = campaigns.set_member(
+            campaign, form.cleaned_data["username"], form.cleaned_data["role"], by=request.user
+        )
         messages.success(request, f"{member.user} is {member.get_role_display().lower()} of this campaign.")
         return redirect("campaign_members", campaign.public_id)
     context = campaign_context(request, campaign, "members") | {
@@ -178,7 +180,7 @@ def member_role(request: AuthenticatedRequest, campaign: Campaign, user_id: int)
     membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
     form = RoleForm(request.POST)
     if form.is_valid():
-        changed = campaigns.set_member(campaign, membership.user, form.cleaned_data["role"])
+        changed = campaigns.set_member(campaign, membership.user, form.cleaned_data["role"], by=request.user)
         messages.success(request, f"{changed.user} is now {changed.get_role_display().lower()}.")
     return _back_to_members(request, campaign)
 
@@ -187,7 +189,7 @@ def member_role(request: AuthenticatedRequest, campaign: Campaign, user_id: int)
 @require_POST
 def member_remove(request: AuthenticatedRequest, campaign: Campaign, user_id: int) -> HttpResponse:
     membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
-    campaigns.remove_member(campaign, membership.user)
+    campaigns.remove_member(campaign, membership.user, by=request.user)
     messages.success(request, f"{membership.user} is no longer a member. Their answers stay.")
     return _back_to_members(request, campaign)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,9 +17,9 @@ from labeling.formats.registry import FORMATS
 from labeling.forms import ColumnsForm, ImportForm
 from labeling.importing import ImportFailed, import_file
 from labeling.items import get_item, listed, with_counts
-from labeling.models import Campaign, Ranking
+from labeling.models import Campaign, Gold, Item, Ranking
 from labeling.previewing import preview_file
-from labeling.protocols import COMPLETIONS, FLAGS, LABELS, labels_of_tiers
+from labeling.protocols import COMPLETIONS, FLAGS, LABELS, in_words, labels_of_tiers
 from labeling.screen import shared_turns, single_turns
 from labeling.uploads import is_large, store_upload
 from labeling.views_campaigns import campaign_context
@@ -99,28 +100,44 @@ class Answer:
     unranked: list[str]
     flags: list[str]
 
+    @property
+    def words(self) -> str:
+        """`B > A = C`"""
+        return in_words(self.order)
+
 
 @campaign_role(*REPORT_ROLES)
 @require_safe
 def campaign_item(request: AuthenticatedRequest, campaign: Campaign, item_id: str) -> HttpResponse:
     """One item with its completions in file order, their sources, and everybody's answers."""
     item = get_item(campaign, item_id)
-    completions = list(item.completions.all())
-    shared = shared_turns([completion.messages for completion in completions])
-    endings = [completion.messages[shared:] for completion in completions]
-    labels = LABELS[: len(completions)]
+    shown = item_context(item)
+    labels = LABELS[: len(shown["completions"])]
+    gold = Gold.objects.filter(item=item).first()
     context = campaign_context(request, campaign, "items") | {
-        "item": item,
-        "context_turns": [*item.messages, *completions[0].messages[:shared]],
-        "completions": list(zip(labels, completions, endings, strict=True)),
-        "single_turns": single_turns(endings),
-        "answers": [_answer(ranking, labels) for ranking in item.rankings.all()],
+        **shown,
+        "answers": [answer_of(ranking, labels) for ranking in item.rankings.all()],
         "skips": item.skips.select_related("user").order_by("pk"),
+        "gold": gold,
+        "gold_order": in_words(labels_of_tiers(gold.tiers, range(len(labels)))) if gold else "",
     }
     return render(request, "labeling/campaign_item.html", context)
 
 
-def _answer(ranking: Ranking, labels: str) -> Answer:
+def item_context(item: Item) -> dict[str, Any]:
+    """The prompt and its completions in file order, as `_item_cards.html` shows them."""
+    completions = list(item.completions.all())
+    shared = shared_turns([completion.messages for completion in completions])
+    endings = [completion.messages[shared:] for completion in completions]
+    return {
+        "item": item,
+        "context_turns": [*item.messages, *completions[0].messages[:shared]],
+        "completions": list(zip(LABELS, completions, endings, strict=False)),
+        "single_turns": single_turns(endings),
+    }
+
+
+def answer_of(ranking: Ranking, labels: str) -> Answer:
     order = labels_of_tiers(ranking.tiers, range(len(labels)))
     ranked = {label for tier in order for label in tier}
     return Answer(

@@ -30,7 +30,7 @@ from labeling.assignment import (
     why_empty,
 )
 from labeling.models import Campaign, LapsedLease, Slot
-from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, tiers_of_labels
+from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, in_words, tiers_of_labels
 from labeling.screen import Entered, read_form, screen_of
 
 PAGE = "labeling/label.html"
@@ -130,11 +130,6 @@ def label_release(request: AuthenticatedRequest, campaign: Campaign, lease_id: U
     """Sent by a page that is left."""
     release(request.user, _own_lease(request, campaign, lease_id))
     return HttpResponse(status=204)
-
-
-def in_words(order: list[list[str]]) -> str:
-    """`B > A = C`"""
-    return " > ".join(" = ".join(tier) for tier in order)
 
 
 def _own_lease(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> Slot | LapsedLease:

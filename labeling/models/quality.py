@@ -71,6 +71,8 @@ class QualityRules(models.Model):
         default=600,
         validators=[MinValueValidator(1), MaxValueValidator(86_400)],
     )
+    watched = models.PositiveIntegerField(default=0, editable=False, help_text="Answers when people were looked at.")
+    adapted = models.PositiveIntegerField(default=0, editable=False, help_text="Answers when overlaps were looked at.")
 
 
 class Gold(models.Model):

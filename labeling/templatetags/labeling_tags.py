@@ -46,6 +46,12 @@ def as_percent(share: float) -> str:
 
 
 @register.filter
+def because(reason: str) -> str:
+    """Why there is no number, as a sentence of its own."""
+    return reason.removeprefix("undefined because ")
+
+
+@register.filter
 def signed(value: float) -> str:
     """A logit: +0.31, −1.20."""
     return f"{value:+.2f}".replace("-", "−")

@@ -18,7 +18,7 @@ from django.utils import timezone
 from accounts import invitations
 from accounts.models import User
 from accounts.tokens import create_token
-from labeling.models import Campaign, Completion, Import, Item, Slot
+from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot
 from tests.conftest import make_member, make_user
 from training.models import ModelArtifact, TrainingRun
 
@@ -118,6 +118,17 @@ def make_corner(name: str, admin: User) -> Corner:
         expires_at=now + timedelta(hours=1),
         shown_order=[0, 1],
     )
+    campaign.contributions.create(user=reviewer)
+    ranking = Ranking.objects.create(
+        item=item,
+        campaign=campaign,
+        user=annotator,
+        labeler=name,
+        tiers=[[0], [1]],
+        status="withdrawn",
+        protocol="pair",
+        guidelines_version=1,
+    )
     run = TrainingRun.objects.create(name=name, kind="reward", state="succeeded", owner=researcher, campaign=campaign)
     model = ModelArtifact.objects.create(name=name, kind="reward", base_model="base", run=run, created_by=researcher)
     invitation, token = invitations.create_invitation(admin, campaign=campaign)
@@ -125,6 +136,7 @@ def make_corner(name: str, admin: User) -> Corner:
         "campaign_id": campaign.public_id,
         "import_id": Import.objects.create(campaign=campaign, user=admin, name="file.jsonl").pk,
         "item_id": item.public_id,
+        "ranking_id": ranking.public_id,
         "lease": lease,
         "lease_id": lease,
         "run_id": run.public_id,

@@ -24,6 +24,7 @@ from procrastinate.exceptions import ConnectorException
 from labeling.statistics import refresh_wanted
 from labeling.steering import order_queues
 from labeling.uploads import import_waiting
+from labeling.watch import look_after_people
 from training import queue
 from training.serving import serve_chats
 
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 UPKEEP_EVERY = 10.0  # seconds
 REPORTS_EVERY = 2.0
 QUEUES_EVERY = 2.0
+PEOPLE_EVERY = 5.0
 IMPORTS_EVERY = 1.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
@@ -59,6 +61,7 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(queue.look_after_runs, UPKEEP_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(refresh_wanted, REPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(order_queues, QUEUES_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(look_after_people, PEOPLE_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
     tasks.append(asyncio.create_task(serve_chats()))
 

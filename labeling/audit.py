@@ -1,0 +1,76 @@
+"""Who did what, as a table that only grows: the database refuses to change or delete an entry.
+
+Recorded is what changes a campaign, who may work in it, what counts, or what leaves it; ordinary answers are not, they
+are append-only themselves. `VERBS` are all there are, with the words that pages show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from accounts.models import User
+from labeling.models import AuditEntry, Campaign
+
+VERBS = {
+    "campaign.create": "created the campaign",
+    "campaign.change": "changed settings",
+    "campaign.state": "changed the state",
+    "campaign.rules": "changed the quality rules",
+    "member.set": "set a role",
+    "member.remove": "removed a member",
+    "person.pause": "paused a person",
+    "person.resume": "let a person go on",
+    "person.role": "changed a site role",
+    "person.active": "switched an account on or off",
+    "items.import": "imported",
+    "items.release": "released held items",
+    "items.export": "exported",
+    "gold.mark": "made an item gold",
+    "gold.unmark": "took gold back",
+    "review.accept": "accepted an answer",
+    "review.return": "returned an answer",
+    "review.replace": "replaced an answer",
+    "pay.export": "exported times and pay",
+    "invitation.create": "made an invitation",
+    "invitation.revoke": "revoked an invitation",
+    "token.create": "made an API token",
+    "token.revoke": "revoked an API token",
+}
+PAGE_SIZE = 50
+
+
+def record(
+    actor: User | None, verb: str, target: object = "", *, campaign: Campaign | None = None, **facts: Any
+) -> None:
+    """Write down one act, in the transaction of the act. No actor: the system did it by itself."""
+    if verb not in VERBS:
+        raise ValueError(f"{verb} is no verb of the audit log.")
+    AuditEntry.objects.create(
+        campaign=target if isinstance(target, Campaign) else campaign,
+        actor=actor,
+        actor_name=actor.username if actor else "",
+        verb=verb,
+        target=str(target)[:200],
+        facts=facts,
+    )
+
+
+def entries(
+    campaign: Campaign | None, *, verb: str = "", actor: str = "", before: int | None = None
+) -> tuple[Sequence[AuditEntry], int | None]:
+    """A page of the log, newest first, and the key of the next page: of a campaign, or (None) of the whole site."""
+    found: QuerySet[AuditEntry] = AuditEntry.objects.select_related("campaign").order_by("-pk")
+    if campaign is not None:
+        found = found.filter(campaign=campaign)
+    conditions = Q()
+    if verb:
+        conditions &= Q(verb=verb)
+    if actor:
+        conditions &= Q(actor_name__iexact=actor)
+    if before is not None:
+        conditions &= Q(pk__lt=before)
+    page = list(found.filter(conditions)[: PAGE_SIZE + 1])
+    return page[:PAGE_SIZE], page[PAGE_SIZE - 1].pk if len(page) > PAGE_SIZE else None
