@@ -72,10 +72,11 @@ def test_the_entropy_has_its_gradient_where_it_is_wanted(make: Any) -> None:
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_learning_head_gets_its_gradient_and_keeps_no_logits(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("make", [make_llama, make_gemma2])
+def test_a_learning_head_gets_its_gradient_and_keeps_no_logits(make: Any, monkeypatch: Any) -> None:
     """Full fine-tuning: the head is a parameter like any other."""
     monkeypatch.setattr(module, "ROWS", 2)
-    roles = RoleModel(make_llama(), None)
+    roles = RoleModel(make(), None)
     roles.model.requires_grad_(True)
     kept: list[torch.Size] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from tests.engine.small_ppo import (
     Paid,
@@ -19,7 +20,7 @@ from tests.engine.small_ppo import (
     train,
     trainer_in,
 )
-from tests.engine.tiny import VOCABULARY, events_of, make_run, open_session, prompt_rows, randomize
+from tests.engine.tiny import END, VOCABULARY, events_of, make_run, open_session, prompt_rows, randomize, save_reward
 from training.engine import ppo
 from training.engine.config import ConfigError, parse_config
 from training.engine.data import generator_for
@@ -94,6 +95,24 @@ def test_a_value_head_on_the_policy_learns_and_its_warm_up_leaves_the_policy(mak
     assert warm[-1]["loss/value"] < 0.2 * warm[0]["loss/value"]
     trainer.reward = Paid(lambda ids: sum(token == GOOD for token in ids))
     history = train(trainer, 15, first=9)
+    assert history[-1]["objective/scores"] > history[0]["objective/scores"] + 0.8
+
+
+@pytest.mark.parametrize("value", ["adapter", "head"])
+def test_a_model_that_caps_its_logits_learns_as_others_do(places: Path, tmp_path: Path, value: str) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "sliding_window": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 2.0}
+    config = Gemma2Config(vocab_size=len(VOCABULARY), **sizes, **heads, initializer_range=0.15, eos_token_id=END)
+    shutil.copytree(places / "base", tmp_path / "base")  # for its tokenizer
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path / "base")
+    save_reward(tmp_path / "reward", tmp_path / "base")
+    trainer = trainer_in(tmp_path, tmp_path / "run", **LEARNING, value=value, value_warmup=1, missing_end="ignore")
+    assert not trainer.roles.head_is_plain
+    assert trainer.self_check(prompts_for(trainer), 0) < 1e-5
+    trainer.reward = Paid(lambda ids: sum(token == GOOD for token in ids))
+    history = train(trainer, 15)
+    assert history[0]["val/ratio"] == 1.0
     assert history[-1]["objective/scores"] > history[0]["objective/scores"] + 0.8
 
 

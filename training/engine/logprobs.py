@@ -2,7 +2,7 @@
 
 Where the output head is frozen, the gradient of a log-probability with respect to its hidden state is one vector,
 `(W[target] - p W) / temperature`. It is computed in the forward pass, chunk by chunk, and stored instead of logits.
-Models that change what comes out of their head (Gemma 2 caps it) hold the logits of a micro-batch.
+Where it learns, or the model does more behind it (Gemma 2 caps logits), a chunk's logits are made again for gradients.
 """
 
 from __future__ import annotations
@@ -37,26 +37,22 @@ def token_logprobs(
     temperature: float = 1.0,
     *,
     targets: Tensor | None = None,
-    layout: dict[str, Any] | None = None,
     hidden: Tensor | None = None,
     entropy_learns: bool = False,
 ) -> TokenStats:
     """Of tokens behind the positions `states` (indices into the flattened rows x time of `ids`).
 
-    `targets` are those tokens where they are not the next ones; `layout` is what the model must be told about `ids`;
-    `hidden` are the states, where they were read already. With `entropy_learns` the entropy has a gradient, too.
+    `targets` are those tokens where they are not the next ones; `hidden` are the states, where they were read already.
+    With `entropy_learns` the entropy has a gradient, too.
     """
     targets = ids.flatten()[states + 1] if targets is None else targets
-    if not roles.head_is_plain:
-        logits = roles.model(input_ids=ids, use_cache=False, **(layout or {})).logits.flatten(0, 1)[states]
-        return _from_logits(logits.float() / temperature, targets, entropy_learns)
     if hidden is None:
-        hidden = roles.hidden(ids, **(layout or {})).flatten(0, 1).index_select(0, states)
+        hidden = roles.hidden(ids).flatten(0, 1).index_select(0, states)
     head = roles.head
-    if head.weight.requires_grad:  # full fine-tuning: the head learns too, so its logits are made again when it does
+    if not roles.head_is_plain or head.weight.requires_grad:
 
         def part(states: Tensor, tokens: Tensor) -> TokenStats:
-            return _from_logits(head(states).float() / temperature, tokens, entropy_learns)
+            return _from_logits(roles.logits(states).float() / temperature, tokens, entropy_learns)
 
         rows = zip(*(torch.split(tensor, _rows(head.weight)) for tensor in (hidden, targets)), strict=True)
         parts = [checkpoint(part, *chunk, use_reentrant=False) for chunk in rows]

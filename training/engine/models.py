@@ -22,6 +22,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rewardmodel.adapters import (
     FOREIGN,
@@ -199,6 +200,19 @@ class RoleModel:
         states: Tensor = self.backbone(input_ids=ids, use_cache=False, **layout).last_hidden_state
         return states
 
+    def logits(self, states: Tensor) -> Tensor:
+        """What the model makes of last states (tokens, hidden): its head, and whatever it does behind that."""
+        if self.head_is_plain:
+            logits: Tensor = self.head(states)
+            return logits
+        result, backbone = BaseModelOutputWithPast(last_hidden_state=states[None]), self.backbone
+        forward, backbone.forward = backbone.forward, lambda **_: result
+        try:
+            logits = self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits[0]
+        finally:
+            backbone.forward = forward
+        return logits
+
     # Weights
 
     def parameters(self, role: str) -> list[nn.Parameter]:
@@ -342,7 +356,7 @@ class RoleModel:
 
     @torch.no_grad()
     def _probe_head(self) -> bool:
-        """Are logits just head(hidden)? Some models scale or cap them; those take a slower path."""
+        """Are logits just head(hidden)? Some models scale or cap them, which takes a slower path."""
         if not isinstance(self.head, nn.Linear):
             return False
         ids = torch.arange(8, device=self.device)[None] % self.head.out_features

@@ -119,8 +119,6 @@ def _value_head(roles: RoleModel, reward: RewardSource, config: PpoConfig) -> nn
         return reward.linear_head()
     if config.value == "adapter":
         roles.add_fresh("value", rank=config.lora_rank or VALUE_RANK, alpha=config.lora_alpha)
-    elif not roles.head_is_plain:
-        raise EngineError("A value head cannot stand on this model's states: set value to adapter.")
     head = nn.Linear(roles.hidden_size, 1, device=roles.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)

@@ -130,12 +130,12 @@ class Trainer:
         self.roles.use(role)
         tables = torch.zeros(3, *episodes.mask.shape, device=self.roles.device)
         for micro in episodes.micro_batches(self.config.micro_batch_size):
-            hidden = self._hidden(micro) if self.roles.head_is_plain or role == self.values_from else None
+            hidden = self._hidden(micro)
             if role != "value":
                 stats = self._logprobs(micro, hidden)
                 episodes.table(micro, stats.logprobs, tables[0])
                 episodes.table(micro, stats.entropy, tables[1])
-            if role == self.values_from and hidden is not None:
+            if role == self.values_from:
                 episodes.table(micro, self._values(hidden), tables[2])
         return Reading(*self.world.sum(tables))
 
@@ -230,7 +230,7 @@ class Trainer:
         self.roles.use("policy")
         for micro in episodes.micro_batches(c.micro_batch_size, rows):
             with torch.set_grad_enabled(not only_values):
-                hidden = self._hidden(micro) if self.roles.head_is_plain else None
+                hidden = self._hidden(micro)
             losses = []
             if not only_values:
                 stats = self._logprobs(micro, hidden)
@@ -239,7 +239,7 @@ class Trainer:
                 if c.entropy_coef:
                     losses.append(-c.entropy_coef * stats.entropy.sum())
                 sums[:4] += torch.stack([result.ratio, result.approxkl, result.clipped.float(), result.loss.detach()])
-            if self.values_from == "policy" and hidden is not None:
+            if self.values_from == "policy":
                 value = value_loss(
                     self._values(hidden), *_of(micro, experience.values, experience.returns), c.value_clip
                 )
@@ -270,14 +270,13 @@ class Trainer:
         """The role's states before each answer token: (tokens, hidden)."""
         return self.roles.hidden(micro.ids, **micro.layout).flatten(0, 1).index_select(0, micro.states)
 
-    def _logprobs(self, micro: MicroBatch, hidden: Tensor | None) -> TokenStats:
+    def _logprobs(self, micro: MicroBatch, hidden: Tensor) -> TokenStats:
         return token_logprobs(
             self.roles,
             micro.ids,
             micro.states,
             self.config.temperature,
             targets=micro.targets,
-            layout=micro.layout,
             hidden=hidden,
             entropy_learns=self.config.entropy_coef > 0,
         )
