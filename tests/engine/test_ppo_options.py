@@ -31,7 +31,13 @@ from training.engine.session import EngineError, StopRequested
 from training.engine.sft import encode_example, mean_loss
 
 GROUPS = {"completions": 4, "advantage": "rloo"}
-LEARNING = {"batch_size": 64, "micro_batch_size": 64, "learning_rate": 1e-2, "linear_decay": False, "kl_coef": 0.02}
+LEARNING: dict[str, Any] = {
+    "batch_size": 64,
+    "micro_batch_size": 64,
+    "learning_rate": 1e-2,
+    "linear_decay": False,
+    "kl_coef": 0.02,
+}
 GOOD = VOCABULARY["good"]
 
 
