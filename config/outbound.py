@@ -40,6 +40,11 @@ class Answer:
     body: bytes
 
 
+def is_off() -> bool:
+    """Whether nothing may be sent anywhere."""
+    return not settings.OUTBOUND
+
+
 def check_url(url: str) -> None:
     """Whether a URL may be sent to, as far as can be told without asking for its name. Raises NotAllowed."""
     try:
@@ -51,7 +56,7 @@ def check_url(url: str) -> None:
         raise NotAllowed("Give a URL that begins with https:// or http://.")
     if parts.username is not None or parts.password is not None:
         raise NotAllowed("Leave the user name and the password out of the URL.")
-    if not settings.OUTBOUND:
+    if is_off():
         raise NotAllowed(OFF)
     address = _literal(host)
     if address is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any
@@ -21,10 +22,10 @@ from config.api import CURSOR, OldestFirst, page_of
 from labeling import parquet
 from labeling.access import MANAGER, REPORT_ROLES
 from labeling.api import CampaignView
-from labeling.exporting import CONTAINERS, EXPORTS, export_lines
+from labeling.exporting import CONTAINERS, EXPORTS, as_csv, export_lines
 from labeling.formats.base import Format
 from labeling.formats.registry import FORMATS
-from labeling.importing import import_file
+from labeling.importing import import_file, refused_lines
 from labeling.items import get_item, listed, title_of, with_counts
 from labeling.previewing import preview_file
 from labeling.serializers_items import (
@@ -87,6 +88,25 @@ class CampaignImport(CampaignView):
         """How far an import is. It is over when `finished_at` or `failure` is there."""
         record = get_object_or_404(self.campaign(campaign_id).imports, pk=import_id)
         return Response(ImportSerializer(record).data)
+
+
+class CampaignImportRefused(CampaignView):
+    roles = {"GET": MANAGER}
+
+    @extend_schema(
+        parameters=[OpenApiParameter("as", str, enum=["jsonl", "csv"], default="jsonl")],
+        responses={(200, CONTAINERS[container]): OpenApiTypes.BINARY for container in ("jsonl", "csv")},
+    )
+    def get(self, request: Request, campaign_id: str, import_id: int) -> StreamingHttpResponse:
+        """All lines that an import refused, with the reasons, as a file."""
+        record = get_object_or_404(self.campaign(campaign_id).imports, pk=import_id)
+        container = request.query_params.get("as", "jsonl")
+        if container not in ("jsonl", "csv"):
+            raise ValidationError({"as": "Choose one of: jsonl, csv."})
+        rows = refused_lines(record)
+        as_json = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+        lines = as_csv(rows, {"line": "number", "reason": "text"}) if container == "csv" else as_json
+        return download(request, lines, f"import-{record.pk}-refused.{container}", CONTAINERS[container])
 
 
 class CampaignItems(CampaignView):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling import api, api_items, api_tasks
+from labeling import api, api_items, api_tasks, api_webhooks
 
 urlpatterns = [
     path("campaigns/", api.CampaignList.as_view(), name="api_campaigns"),
@@ -21,9 +21,27 @@ urlpatterns = [
         api_items.CampaignImport.as_view(),
         name="api_campaign_import",
     ),
+    path(
+        "campaigns/<str:campaign_id>/imports/<int:import_id>/refused",
+        api_items.CampaignImportRefused.as_view(),
+        name="api_campaign_import_refused",
+    ),
     path("campaigns/<str:campaign_id>/items", api_items.CampaignItems.as_view(), name="api_campaign_items"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>", api_items.CampaignItem.as_view(), name="api_campaign_item"),
     path("campaigns/<str:campaign_id>/export", api_items.CampaignExport.as_view(), name="api_campaign_export"),
+    path("campaigns/<str:campaign_id>/webhooks", api_webhooks.CampaignWebhooks.as_view(), name="api_campaign_webhooks"),
+    path("webhooks/", api_webhooks.SiteWebhooks.as_view(), name="api_webhooks"),
+    path("webhooks/<str:webhook_id>", api_webhooks.WebhookDetail.as_view(), name="api_webhook"),
+    path("webhooks/<str:webhook_id>/secret", api_webhooks.WebhookSecret.as_view(), name="api_webhook_secret"),
+    path("webhooks/<str:webhook_id>/test", api_webhooks.WebhookTest.as_view(), name="api_webhook_test"),
+    path(
+        "webhooks/<str:webhook_id>/deliveries", api_webhooks.WebhookDeliveries.as_view(), name="api_webhook_deliveries"
+    ),
+    path(
+        "webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/again",
+        api_webhooks.DeliveryAgain.as_view(),
+        name="api_webhook_again",
+    ),
     path("campaigns/<str:campaign_id>/next", api_tasks.CampaignNext.as_view(), name="api_campaign_next"),
     path("campaigns/<str:campaign_id>/undo", api_tasks.CampaignUndo.as_view(), name="api_campaign_undo"),
     path("leases/<uuid:lease>/submit", api_tasks.LeaseSubmit.as_view(), name="api_lease_submit"),

@@ -55,13 +55,14 @@ def export_lines(campaign: Campaign, what: str, container: str = "jsonl") -> Ite
     read = rankings.select_related("item", "slot").prefetch_related("item__completions").iterator(chunk_size=CHUNK)
     rows = export.rows(read)
     if container == "csv":
-        return _csv(rows, export.columns)
+        return as_csv(rows, export.columns)
     if container == "parquet":
         return write_parquet(rows, export.columns)
     return (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-def _csv(rows: Iterable[Row], columns: dict[str, str]) -> Iterator[bytes]:
+def as_csv(rows: Iterable[Row], columns: dict[str, str]) -> Iterator[bytes]:
+    """Rows as CSV that no spreadsheet computes, in pieces."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)

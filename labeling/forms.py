@@ -14,6 +14,7 @@ from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS
 from labeling.models import Campaign, QualityRules
 from labeling.protocols import LABELS
+from labeling.webhooks import events_for
 
 MAX_GUIDELINES = 50_000
 MAX_UPLOAD = 1024 * 1024 * 1024
@@ -108,6 +109,21 @@ class ColumnsForm(forms.Form):
         except ValueError as error:
             raise forms.ValidationError(str(error)) from None
         return data
+
+
+class WebhookForm(forms.Form):
+    """An address that wants to hear what happens."""
+
+    url = forms.URLField(max_length=500, label="Address", assume_scheme="https", help_text="Begins with https://")
+    events = forms.MultipleChoiceField(
+        required=False, widget=forms.CheckboxSelectMultiple, help_text="None chosen stands for all."
+    )
+
+    def __init__(self, *args: Any, campaign: Campaign | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        chosen = self.fields["events"]
+        assert isinstance(chosen, forms.MultipleChoiceField)
+        chosen.choices = list(events_for(campaign).items())
 
 
 class RoleForm(forms.Form):

@@ -8,7 +8,8 @@ locked during a batch, so imports and changes of the overlap come one after anot
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
@@ -26,13 +27,19 @@ from labeling.files import BadLine
 from labeling.formats.base import Format
 from labeling.formats.registry import Parsed, parse_rows
 from labeling.gold import mark_imported
-from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot, new_random_key
+from labeling.models import Campaign, Completion, Import, Item, Ranking, RefusedLines, Slot, new_random_key
 from labeling.protocols import Tiers
 from labeling.rows import ParsedRow
+from labeling.webhooks import import_finished
 
 BATCH_ROWS, BATCH_CHARACTERS = 500, 8_000_000
-MAX_ERRORS = 1000  # kept of a report; all are counted
+MAX_ERRORS = 100  # named on the import itself
+MAX_REFUSED = 1_000_000  # kept in all; further ones are counted
+MAX_REASON = 500  # characters
 UNNAMED = "imported:"  # labeler of rankings whose file names none
+
+
+Refused = dict[str, Any]
 
 
 class ImportFailed(Exception):
@@ -70,24 +77,23 @@ def new_import(campaign: Campaign, *, name: str, user: User | None) -> Import:
 def continue_import(record: Import, parsed: Parsed, *, stop: Callable[[], bool] = lambda: False) -> bool:
     """Bring in what is behind the import's position, until `stop` is true after a batch. Whether all was read."""
     batch: list[ParsedRow] = []
+    refused: list[Refused] = []
     characters, waiting = 0, 0
     for number, row in islice(parsed, record.position, None):
         record.position += 1
         waiting += 1
         if isinstance(row, BadLine):
-            record.rejected += 1
-            if len(record.errors) < MAX_ERRORS:
-                record.errors.append({"line": number, "reason": str(row)})
+            refused.append({"line": number, "reason": str(row)[:MAX_REASON]})
         else:
             batch.append(row)
             characters += _size(row)
         if waiting >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
-            _store(record, batch)
-            batch, characters, waiting = [], 0, 0
+            _store(record, batch, refused)
+            batch, refused, characters, waiting = [], [], 0, 0
             if stop():
                 return False
     record.finished_at = timezone.now()
-    _store(record, batch)
+    _store(record, batch, refused)
     return True
 
 
@@ -97,7 +103,7 @@ def _size(row: ParsedRow) -> int:
 
 
 @transaction.atomic
-def _store(record: Import, rows: list[ParsedRow]) -> None:
+def _store(record: Import, rows: list[ParsedRow], refused: list[Refused]) -> None:
     campaign = Campaign.objects.select_for_update(no_key=True).get(pk=record.campaign_id)
     item_of = dict(
         campaign.items.filter(content_hash__in={row.content_hash for row in rows}).values_list("content_hash", "pk")
@@ -117,8 +123,29 @@ def _store(record: Import, rows: list[ParsedRow]) -> None:
     record.accepted += accepted
     record.duplicates += len(rows) - accepted
     record.rankings += len(rankings)
-    record.save(update_fields=["accepted", "duplicates", "rankings", "rejected", "errors", "position", "finished_at"])
+    counts = ["accepted", "duplicates", "rankings", "rejected", "position", "finished_at"]
+    record.save(update_fields=[*counts, *_report(record, refused)])
+    if record.finished_at:
+        import_finished(record)
     campaign_changed(campaign)
+
+
+def _report(record: Import, refused: list[Refused]) -> list[str]:
+    """Count refused lines and keep them; which of the import's fields changed beside the counts."""
+    kept = refused[: max(0, MAX_REFUSED - record.rejected)]
+    if kept:
+        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        RefusedLines.objects.create(source=record, data=zlib.compress(lines.encode("utf-8", "replace")))
+    record.rejected += len(refused)
+    shown = refused[: max(0, MAX_ERRORS - len(record.errors))]
+    record.errors += shown
+    return ["errors"] if shown else []
+
+
+def refused_lines(record: Import) -> Iterator[Refused]:
+    """Every refused line with its reason; from the millionth on they are only counted."""
+    for data in record.refused.order_by("pk").values_list("data", flat=True).iterator(chunk_size=50):
+        yield from map(json.loads, zlib.decompress(data).splitlines())
 
 
 def _create_items(campaign: Campaign, record: Import, rows: list[ParsedRow]) -> dict[str, int]:

@@ -25,6 +25,7 @@ from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS, parse_rows
 from labeling.importing import continue_import, new_import
 from labeling.models import Campaign, Import, UploadPiece
+from labeling.webhooks import import_finished
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +83,17 @@ def _import(record: Import, stop: Callable[[], bool]) -> bool:
     except Exception:
         logger.exception("Import %s failed.", record.pk)
         is_done = True
-        Import.objects.filter(pk=record.pk).update(failure="The file could not be read on; the log has the reason.")
+        _fail(record, "The file could not be read on; the log has the reason.")
     if is_done:
         UploadPiece.objects.filter(source=record).delete()
     return is_done
+
+
+@transaction.atomic
+def _fail(record: Import, reason: str) -> None:
+    record.failure = reason
+    record.save(update_fields=["failure"])
+    import_finished(record)
 
 
 def _reading(stored: dict[str, Any]) -> Format | None:

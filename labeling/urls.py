@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from labeling import views_campaigns, views_chat, views_items, views_label
+from labeling import views_campaigns, views_chat, views_items, views_label, views_webhooks
 
 urlpatterns = [
     path("", include("labeling.urls_quality")),
@@ -50,4 +50,13 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/chat/again", views_chat.chat_again, name="chat_again"),
     path("campaigns/<str:campaign_id>/chat/vote", views_chat.chat_vote, name="chat_vote"),
     path("campaigns/<str:campaign_id>/chat/end", views_chat.chat_end, name="chat_end"),
+    path("campaigns/<str:campaign_id>/webhooks/", views_webhooks.campaign_webhooks, name="campaign_webhooks"),
+    path("webhooks/", views_webhooks.site_webhooks, name="webhooks"),
+    path("webhooks/<str:webhook_id>/", views_webhooks.webhook_detail, name="webhook"),
+    path("webhooks/<str:webhook_id>/change", views_webhooks.webhook_change, name="webhook_change"),
+    path(
+        "webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/again",
+        views_webhooks.delivery_again,
+        name="webhook_delivery_again",
+    ),
 ]

@@ -1,8 +1,8 @@
 """Signed webhooks: what happens is stored as deliveries in the transaction in which it happens, and sent by workers.
 
 The form is that of Standard Webhooks (standardwebhooks.com): `webhook-id`, `webhook-timestamp` and
-`webhook-signature`, an HMAC-SHA256 over all three parts. A delivery is sent at least once; its id stays the same, so the
-other side knows what it has. Texts of people are never sent: an event says what to fetch.
+`webhook-signature`, an HMAC-SHA256 over all three parts. A delivery is sent at least once; its id stays the same, so
+the other side knows what it has. Texts of people are never sent: an event says what to fetch.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ EVENTS = {
     "answer.accepted": "Answers were given (many at once)",
     "campaign.state": "A campaign was opened, paused or closed",
     "import.finished": "A file was imported",
-    "run.finished": "A training run is over",
-    "artifact.ready": "A model is ready",
 }
+"""What a campaign's webhooks can hear of."""
+SITE_EVENTS = EVENTS | {"run.finished": "A training run is over", "artifact.ready": "A model is ready"}
 TEST = "test"
 DELAYS = [timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21600, 43200)]  # after each attempt but the last
 SENDING = timedelta(seconds=3 * outbound.DEADLINE)  # how long an attempt belongs to the worker that makes it
 AT_ONCE = 16
 ANSWERS = 200  # in one event
 SETTLED = timedelta(seconds=3)  # answers get their ids before they are there for others to read
+TOLD = ("pk", "public_id", "labeler", "created_at", "campaign__public_id", "item__public_id")
 KEPT = timedelta(days=30)
 MOST = 20  # webhooks of a campaign, or of the site
 GONE = 410
@@ -58,13 +59,18 @@ def create_webhook(user: User, *, url: str, events: list[str], campaign: Campaig
         outbound.check_url(url)
     except outbound.NotAllowed as error:
         raise WebhookRefused(str(error)) from None
-    if unknown := set(events) - EVENTS.keys():
-        raise WebhookRefused(f"There is no event {min(unknown)!r}.")
+    if unknown := set(events) - events_for(campaign).keys():
+        raise WebhookRefused(f"There is no event {min(unknown)!r} here.")
     if Webhook.objects.filter(campaign=campaign).count() >= MOST:
         raise WebhookRefused(f"There are {MOST} webhooks already.")
     return Webhook.objects.create(
         campaign=campaign, url=url, events=events, created_by=user, answers_after=_newest_answer()
     )
+
+
+def events_for(campaign: Campaign | None) -> dict[str, str]:
+    """Events to choose from. Who manages a campaign need not know of the runs on it."""
+    return EVENTS if campaign else SITE_EVENTS
 
 
 def secret_of(webhook: Webhook) -> str:
@@ -156,9 +162,7 @@ def _gather(key: int, now: datetime) -> int:
     if hook.campaign_id:
         answers = answers.filter(campaign=hook.campaign_id)
     page = list(
-        answers.order_by("pk").values(
-            "pk", "public_id", "labeler", "created_at", "campaign__public_id", "item__public_id"
-        )[:ANSWERS]
+        answers.order_by("pk").values(*TOLD)[:ANSWERS]
     )
     if page:
         hook.answers_after = page[-1]["pk"]
@@ -167,7 +171,7 @@ def _gather(key: int, now: datetime) -> int:
     return len(page)
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _told(row: Any) -> dict[str, Any]:
     return {
         "id": row["public_id"],
         "campaign": row["campaign__public_id"],

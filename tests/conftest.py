@@ -20,6 +20,8 @@ import pytest
 from django.test import Client
 from hypothesis import HealthCheck, settings
 
+from tests.receiver import Receiver
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -153,6 +155,18 @@ def site(transactional_db: None) -> Iterator[Site]:
     yield Site(f"127.0.0.1:{listener.getsockname()[1]}")
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.slow.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from config.push import notify
+from labeling.webhooks import emit
 from training import queue
 from training.engine.rundir import sha256_of
 from training.engine.settings import MOST
@@ -82,12 +83,15 @@ class Recorder:
             self._transition(state=State.SUCCEEDED, worker="", eta_seconds=0, finished_at=Now(), error="")
             artifact.save()
             hand_over(self.run)
+            emit("artifact.ready", {"artifact": artifact.public_id, "kind": artifact.kind, "run": self.run.public_id})
 
     def _transition(self, **columns: Any) -> None:
         with transaction.atomic():
             self._update(**columns)
             notify(self.run.topic)
             notify("runs")
+            if columns["state"] in (State.SUCCEEDED, State.FAILED, State.STOPPED):
+                emit("run.finished", {"run": self.run.public_id, "kind": self.run.kind, "state": columns["state"]})
         self._remember(columns)
 
     def _update(self, **columns: Any) -> None:

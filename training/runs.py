@@ -22,6 +22,7 @@ from accounts.ids import new_public_id
 from accounts.models import User
 from config.push import notify
 from labeling.models import Campaign
+from labeling.webhooks import emit
 from training import queue
 from training.engine.config import KINDS, LOCAL, RAY, CommonConfig, ConfigError, ParallelConfig, parse_config
 from training.engine.config import to_json as config_to_json
@@ -137,7 +138,8 @@ def stop_run(run: TrainingRun) -> bool:
     with transaction.atomic():
         runs = TrainingRun.objects.filter(pk=run.pk)
         asked = runs.filter(state__in=TrainingRun.ACTIVE).update(stop_requested=True)
-        runs.filter(state=State.QUEUED).update(state=State.STOPPED, finished_at=Now())
+        if runs.filter(state=State.QUEUED).update(state=State.STOPPED, finished_at=Now()):
+            emit("run.finished", {"run": run.public_id, "kind": run.kind, "state": State.STOPPED})
         if asked:
             notify(run.topic)
             notify("runs")

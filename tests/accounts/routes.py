@@ -18,7 +18,7 @@ from django.utils import timezone
 from accounts import invitations
 from accounts.models import User
 from accounts.tokens import create_token
-from labeling.models import Campaign, Completion, Import, Item, Ranking, Slot
+from labeling.models import Campaign, Completion, Delivery, Import, Item, Ranking, Slot, Webhook
 from tests.conftest import make_member, make_user
 from training.models import ModelArtifact, TrainingRun
 
@@ -131,6 +131,8 @@ def make_corner(name: str, admin: User) -> Corner:
     )
     run = TrainingRun.objects.create(name=name, kind="reward", state="succeeded", owner=researcher, campaign=campaign)
     model = ModelArtifact.objects.create(name=name, kind="reward", base_model="base", run=run, created_by=researcher)
+    webhook = Webhook.objects.create(campaign=campaign, url="https://example.org/hook", created_by=admin)
+    delivery = Delivery.objects.create(webhook=webhook, event="test", payload={}, state="failed", next_at=now)
     invitation, token = invitations.create_invitation(admin, campaign=campaign)
     ids = {
         "campaign_id": campaign.public_id,
@@ -145,6 +147,8 @@ def make_corner(name: str, admin: User) -> Corner:
         "token_id": create_token(annotator, name="script")[0].pk,
         "invitation_id": invitation.pk,
         "token": token,
+        "webhook_id": webhook.public_id,
+        "delivery_id": delivery.public_id,
     }
     return Corner(campaign, annotator, researcher, ids)
 

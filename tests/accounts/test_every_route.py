@@ -52,6 +52,7 @@ def holds(role: str, policy: str) -> bool:
         "researcher": role in RESEARCHERS,
         "site_admin": role == "admin",
         "lease": role == "annotator",
+        "webhook": role in ("manager", "lead", "admin"),
         "run": role in RESEARCHERS,
         "artifact": role in RESEARCHERS,
     }[name]

@@ -55,6 +55,11 @@ SAME = {
     "run_campaign": "api_run_campaign",
     "model_list": "api_artifacts",
     "model_detail": "api_artifact",
+    "campaign_webhooks": "api_campaign_webhooks",
+    "webhooks": "api_webhooks",
+    "webhook": "api_webhook_deliveries",
+    "webhook_change": "api_webhook",
+    "webhook_delivery_again": "api_webhook_again",
 }
 ONLY_A_PAGE = {
     "home": "leads people to where their work is",

@@ -76,3 +76,18 @@ def test_a_manager_changes_and_removes_members(campaign: Campaign, manager: User
     assert client.delete(f"{url}/{anna.pk}").status_code == 204
     assert [row["username"] for row in client.get(url).json()] == ["manager"]
     assert client.delete(f"{url}/{outsider.pk}").status_code == 404
+
+
+def test_all_refused_lines_are_a_file_to_download(campaign: Campaign, manager: User, annotator: User) -> None:
+    client, url = client_for(manager), f"/api/campaigns/{campaign.public_id}/imports"
+    file = SimpleUploadedFile("rows.jsonl", b'{"prompt": "=1+1"}\n' * 3 + b"[1]\n")
+    record = client.post(url, {"file": file}).json()
+    answer = client.get(f"{url}/{record['id']}/refused")
+    assert answer["Content-Disposition"] == f'attachment; filename="import-{record["id"]}-refused.jsonl"'
+    rows = [json.loads(line) for line in answer.getvalue().splitlines()]
+    assert rows == record["errors"] and [row["line"] for row in rows] == [1, 2, 3, 4]
+    table = client.get(f"{url}/{record['id']}/refused?as=csv").getvalue().decode().splitlines()
+    assert table[0] == "line,reason" and table[4] == f"4,{rows[3]['reason']}" and len(table) == 5
+    assert client.get(f"{url}/{record['id']}/refused?as=xlsx").status_code == 400
+    assert client_for(annotator).get(f"{url}/{record['id']}/refused").status_code == 404
+    assert "All refused lines as CSV" in client.get(f"/campaigns/{campaign.public_id}/imports/{record['id']}/").text

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from accounts.models import User
 from labeling import files
 from labeling.campaigns import create_campaign, update_campaign
-from labeling.importing import ImportFailed, import_file
+from labeling.importing import ImportFailed, import_file, refused_lines
 from labeling.models import Campaign, Import, Item, Ranking, Slot
 
 GOOD = [{"prompt": f"Q{n}", "completions": [f"a{n}", f"b{n}"]} for n in range(3)]
@@ -176,9 +176,18 @@ def test_a_gzip_bomb_is_stopped_early(campaign: Campaign):
     assert file.given < len(bomb)
 
 
-def test_only_the_first_thousand_errors_are_kept(campaign: Campaign):
+def test_every_refused_line_is_kept_up_to_a_limit_and_the_first_are_named(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+):
     record = bring(campaign, b"nonsense\n" * 1500 + lines(*GOOD))
-    assert (record.rejected, len(record.errors), record.accepted) == (1500, 1000, 3)
+    assert (record.rejected, len(record.errors), record.accepted) == (1500, 100, 3)
+    kept = list(refused_lines(record))
+    assert [line["line"] for line in kept] == list(range(1, 1501))
+    assert kept[:100] == record.errors
+    monkeypatch.setattr("labeling.importing.MAX_REFUSED", 700)
+    record = bring(campaign, b"nonsense\n" * 1500)
+    assert (record.rejected, len(list(refused_lines(record)))) == (1500, 700)
+    assert sum(map(len, record.refused.values_list("data", flat=True))) < 10_000
 
 
 def test_whatever_a_line_may_hold_the_database_takes_it(campaign: Campaign):

@@ -25,6 +25,7 @@ from labeling.statistics import refresh_wanted
 from labeling.steering import order_queues
 from labeling.uploads import import_waiting
 from labeling.watch import look_after_people
+from labeling.webhooks import deliver_waiting
 from training import queue
 from training.serving import serve_chats
 
@@ -35,6 +36,7 @@ REPORTS_EVERY = 2.0
 QUEUES_EVERY = 2.0
 PEOPLE_EVERY = 5.0
 IMPORTS_EVERY = 1.0
+WEBHOOKS_EVERY = 2.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.OperationalError, OSError)
@@ -63,6 +65,7 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(order_queues, QUEUES_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(look_after_people, PEOPLE_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(send_webhooks, WEBHOOKS_EVERY)))
     tasks.append(asyncio.create_task(serve_chats()))
 
     def shut_down() -> None:
@@ -81,6 +84,11 @@ async def work(concurrency: int) -> None:
 def import_files() -> None:
     """Import large files that were uploaded."""
     import_waiting(stop=queue.shutting_down.is_set)
+
+
+def send_webhooks() -> None:
+    """Send what happened to who wants to hear it."""
+    deliver_waiting(stop=queue.shutting_down.is_set)
 
 
 async def lane(name: str) -> None:
