@@ -215,14 +215,15 @@ def _comparison(form: Form, tiers: Tiers, given: Details) -> Details:
 
 def _checked(question: Question, value: Any, tiers: Tiers, shown_order: Sequence[int]) -> Any:
     if question.of == ITEM:
-        checked = question.checked(value)
-        if question.required and tiers and is_empty(checked):
+        said = question.checked(value)
+        if question.required and tiers and is_empty(said):
             raise question.refused("please answer this, too.")
-        return checked
+        return said
     if value is not None and not (isinstance(value, list) and len(value) == len(shown_order)):
         raise question.refused("say it for each answer, by its letter.")
-    each = [question.checked(one) for one in value or [None] * len(shown_order)]
+    checked = [question.checked(one) for one in value or [None] * len(shown_order)]
+    each = [None if is_empty(one) else one for one in checked]
     if question.required and (missing := question.missing(each, tiers)):
         letters = [label for label, index in zip(LABELS, shown_order, strict=False) if index in missing]
         raise question.refused(f"please answer this for {' or '.join(letters)}, too.")
-    return None if all(map(is_empty, each)) else each
+    return each if any(one is not None for one in each) else None

@@ -143,8 +143,8 @@ class Question:
         raise NotImplementedError
 
     def missing(self, each: Sequence[Any], tiers: Tiers) -> list[int]:
-        """Of which ranked completions an answer is missing, when one is required for each."""
-        return [index for tier in tiers for index in tier if is_empty(each[index])]
+        """Of which ranked completions an answer (None: none) is missing, when one is required for each."""
+        return [index for tier in tiers for index in tier if each[index] is None]
 
     def refused(self, what: str) -> InvalidRanking:
         return InvalidRanking(f"{self.label}: {what}")

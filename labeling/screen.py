@@ -8,10 +8,23 @@ from itertools import groupby, takewhile
 
 from django.http import QueryDict
 
-from labeling.assignment import Task
+from labeling.answer_fields import (
+    BOTH_BAD,
+    CANNOT_TELL,
+    TIE,
+    Button,
+    Field,
+    buttons,
+    completion_fields,
+    item_fields,
+    read_details,
+    whole_number,
+)
+from labeling.assignment import ShownCompletion, Task
 from labeling.protocols import LABELS, InvalidRanking, Message
+from labeling.questionnaire import Details, Form
+from labeling.questions import Choice, Ideal, Marks, Rating, Rationale
 
-CANNOT_TELL = "cannot_tell"  # value of its button
 RECENT = 4  # last turns of the context that are shown unfolded
 QUESTIONS = {
     "pair": "Which answer is better?",
@@ -32,6 +45,7 @@ class Entered:
     active_ms: int = 0
     partial: bool = False  # "I leave some unranked on purpose"
     cannot_tell: bool = False
+    details: Details = field(default_factory=dict)
 
     @property
     def order(self) -> list[list[str]]:
@@ -44,12 +58,25 @@ class Entered:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A message of a completion, by its place in it, and what was made of it."""
+
+    message: Message
+    index: int
+    differs: bool
+    """From that of the others at the same place, or from there being none."""
+    can_be_marked: bool
+    mark: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
-    """One completion: its letter, the turns that only it has, and the rank entered for it."""
+    """One completion: its letter, the turns that only it has, the rank and the answers entered for it."""
 
     label: str
-    turns: Sequence[Message]
+    turns: Sequence[Turn]
     rank: int | None
+    fields: Sequence[Field]
 
 
 @dataclass(frozen=True)
@@ -68,7 +95,32 @@ class Screen:
 
     @property
     def single_turns(self) -> bool:
-        return single_turns([card.turns for card in self.cards])
+        return single_turns([[turn.message for turn in card.turns] for card in self.cards])
+
+    @property
+    def buttons(self) -> Sequence[Button]:
+        return buttons(self.task.form)
+
+    @property
+    def fields(self) -> list[Field]:
+        """About the item."""
+        return item_fields(self.task.form, self.entered.details, self.entered.flags, self.entered.rationale)
+
+    @property
+    def picks(self) -> list[Field]:
+        """What is picked with one key, beside the order."""
+        return [one for one in self.fields if isinstance(one.question, (Rating, Choice))]
+
+    @property
+    def texts(self) -> list[Field]:
+        """What is to be written: it needs room."""
+        return [one for one in self.fields if one.question.kind == Ideal.kind or _is_demanded_reason(one)]
+
+    @property
+    def notes(self) -> list[Field]:
+        """What may be said of any item: flags, and a reason."""
+        shown = [*self.picks, *self.texts]
+        return [one for one in self.fields if one not in shown]
 
 
 def screen_of(task: Task, entered: Entered | None = None) -> Screen:
@@ -82,9 +134,31 @@ def screen_of(task: Task, entered: Entered | None = None) -> Screen:
         noun=NOUNS[task.protocol],
         earlier=context[:fold],
         recent=context[fold:],
-        cards=[Card(c.label, c.messages[shared:], entered.ranks.get(c.label)) for c in task.completions],
+        cards=[_card(task, completion, shared, entered) for completion in task.completions],
         entered=entered,
     )
+
+
+def _card(task: Task, completion: ShownCompletion, shared: int, entered: Entered) -> Card:
+    label, own = completion.label, list(enumerate(completion.messages))[shared:]
+    markable = task.form.named(Marks.kind) is not None
+    marks = entered.details.get("answers", {}).get(Marks.kind, {}).get(label, {})
+    turns = [
+        Turn(
+            message,
+            index,
+            any(other.messages[index : index + 1] != [message] for other in task.completions),
+            markable and message["role"] == "assistant",
+            marks.get(str(index), ""),
+        )
+        for index, message in own
+    ]
+    fields = completion_fields(task.form, entered.details, label, task.protocol)
+    return Card(label, turns, entered.ranks.get(label), fields)
+
+
+def _is_demanded_reason(one: Field) -> bool:
+    return one.question.kind == Rationale.kind and one.demanded
 
 
 def shared_turns(conversations: Sequence[Sequence[Message]]) -> int:
@@ -102,33 +176,28 @@ def _all_equal(turns: Sequence[Message]) -> bool:
     return all(turn == turns[0] for turn in turns)
 
 
-def read_form(data: QueryDict, size: int) -> Entered:
+def read_form(data: QueryDict, size: int, form: Form) -> Entered:
     """The posted form. Raises InvalidRanking where it is not one of ours; whether it is an answer is asked later."""
     return Entered(
         ranks=_ranks(data, LABELS[:size]),
         flags=data.getlist("flags"),
         rationale=data.get("rationale") or "",
-        active_ms=_whole_number(data.get("active_ms") or "0"),
+        active_ms=whole_number(data.get("active_ms") or "0"),
         partial=data.get("partial") == "yes",
         cannot_tell=data.get("choice") == CANNOT_TELL,
+        details=read_details(data, form, LABELS[:size]),
     )
 
 
 def _ranks(data: QueryDict, labels: str) -> dict[str, int]:
-    choice = data.get("choice")
+    choice = (data.get("choice") or "").partition(":")[0]
     if choice == CANNOT_TELL:  # whatever was ranked before
         return {}
-    if choice == "tie":
+    if choice in (TIE, BOTH_BAD):
         return dict.fromkeys(labels, 1)
     if choice:
         if choice not in labels:
             raise InvalidRanking("Choose one of the two, or say that they are equal.")
         return {label: 1 if label == choice else 2 for label in labels}
     given = {label: data.get(f"rank_{label}") for label in labels}
-    return {label: _whole_number(rank) for label, rank in given.items() if rank}
-
-
-def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 12):
-        raise InvalidRanking(f"{text[:20]!r} is not a whole number.")
-    return int(text)
+    return {label: whole_number(rank) for label, rank in given.items() if rank}

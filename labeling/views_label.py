@@ -17,6 +17,7 @@ from django_htmx.http import reswap, retarget
 from accounts.access import AuthenticatedRequest
 from labeling.access import LABELING_ROLES, campaign_role, get_lease
 from labeling.annotation import CannotUndo, submit_and_claim, undo_last
+from labeling.answer_fields import whole_number
 from labeling.assignment import (
     LeaseLost,
     Task,
@@ -29,8 +30,10 @@ from labeling.assignment import (
     skip,
     why_empty,
 )
+from labeling.campaigns import form_of
 from labeling.models import Campaign, LapsedLease, Slot
-from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, in_words, tiers_of_labels
+from labeling.protocols import LABELS, InvalidRanking, in_words, tiers_of_labels
+from labeling.questionnaire import labels_to_indices
 from labeling.screen import Entered, read_form, screen_of
 
 PAGE = "labeling/label.html"
@@ -56,7 +59,8 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UU
     lease = _own_lease(request, campaign, lease_id)
     entered = Entered()
     try:
-        entered = read_form(request.POST, len(lease.shown_order))
+        version = whole_number(request.POST.get("form_version") or str(campaign.form_version))
+        entered = read_form(request.POST, len(lease.shown_order), form_of(campaign, version))
         _check_partial(entered, len(lease.shown_order))
         ranking, task = submit_and_claim(
             request.user,
@@ -66,6 +70,8 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UU
             flags=entered.flags,
             rationale=entered.rationale,
             active_ms=entered.active_ms,
+            details=labels_to_indices(entered.details, lease.shown_order),
+            form_version=version,
             now=timezone.now(),
         )
     except InvalidRanking as problem:
@@ -200,7 +206,5 @@ def _context(
         "progress": progress(request.user, campaign),
         "screen": screen_of(task, entered) if task else None,
         "why": why,
-        "flags": FLAGS,
-        "skip_reasons": SKIP_REASONS,
         "labels": LABELS,
     }

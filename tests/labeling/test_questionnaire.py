@@ -95,9 +95,9 @@ def test_what_is_said_is_kept_where_it_was_said():
         "answers": {
             "overall": [1, 7],
             "confidence": "low",
-            "flags": [[], ["rude"]],
-            "edit": ["Mended", ""],
-            "marks": [{}, {"0": "good", "2": "bad"}],
+            "flags": [None, ["rude"]],
+            "edit": ["Mended", None],
+            "marks": [None, {"0": "good", "2": "bad"}],
         },
     }
 

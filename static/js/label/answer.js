@@ -103,8 +103,10 @@ export const restingPlace = () => (isRanking() ? marked() : $("#task-title"));
 
 // -- Submitting ----------------------------------------------------------------------------------------------------------
 
+const partial = () => $("#answer").elements.partial; // not where everything is to be ranked
+
 function setPartial(on) {
-  $("#answer").elements.partial.checked = on;
+  if (partial()) partial().checked = on;
 }
 
 // Before htmx sees it: complete answers go, partial ones are asked about once.
@@ -115,8 +117,9 @@ document.addEventListener("submit", (event) => {
   if (!isRanking() || event.submitter?.matches(UNSURE)) return;
   const missing = unranked();
   const stop = (text) => { problem(text); event.preventDefault(); event.stopPropagation(); };
-  if (cards().length - missing.length < 2) stop("Rank at least two answers, or say that you can’t tell.");
-  else if (missing.length && !form.elements.partial.checked) {
+  if (missing.length && !partial()) stop(`${letters(missing).join(", ")}: no rank yet. Please rank all of them.`);
+  else if (cards().length - missing.length < 2) stop(`Rank at least two answers${$(UNSURE) ? ", or say that you can’t tell" : ""}.`);
+  else if (missing.length && !partial().checked) {
     stop(`${letters(missing).join(", ")}: no rank yet. Press Enter or Submit again to leave them unranked.`);
     setPartial(true);
   }
@@ -142,13 +145,8 @@ document.addEventListener("focusin", (event) => {
 
 // -- Keys ----------------------------------------------------------------------------------------------------------------
 
-const ANY = { c: () => press($(UNSURE)) };
-const PAIR = {
-  1: () => press($(".choice[value=A]")),
-  2: () => press($(".choice[value=B]")),
-  "=": () => press($(".choice[value=tie]")),
-  t: () => press($(".choice[value=tie]")),
-};
+const ANY = { c: () => press($(UNSURE)), q: () => nextPick(null), e: () => nextEdit() };
+const ALIASES = { t: "=" };
 const RANKING = {
   j: () => markNext(1), ArrowRight: () => markNext(1),
   k: () => markNext(-1), ArrowLeft: () => markNext(-1),
@@ -156,10 +154,42 @@ const RANKING = {
   Enter: () => submit(),
 };
 
+// -- Questions -----------------------------------------------------------------------------------------------------------
+
+// A digit in a group of options picks one, and goes on to the next group where nothing is picked.
+export function pickAction(key, target) {
+  const group = target.closest("[data-pick]");
+  const input = group && $(`input[data-key="${CSS.escape(key)}"]`, group);
+  return input && (() => { input.click(); nextPick(group); });
+}
+
+function nextPick(group) {
+  const all = $$("[data-pick]");
+  const at = all.indexOf(group) + 1;
+  const open = [...all.slice(at), ...all.slice(0, at)].find((other) => !$("input:checked", other));
+  (open ? $("input", open) : restingPlace()).focus();
+}
+
+function nextEdit() {
+  const texts = $$(".answer-questions textarea");
+  const next = texts[(texts.indexOf(document.activeElement) + 1) % texts.length];
+  if (!next) return;
+  next.closest("details").open = true;
+  next.focus();
+}
+
+// Conversations that go on alike for a while: to where they part.
+export function showDifference() {
+  $(".aligned .differs")?.scrollIntoView({ block: "nearest" });
+}
+
 // What a key does to the answer, if anything.
 export function answerAction(key) {
   if (key in ANY) return ANY[key];
-  if (!isRanking()) return PAIR[key];
+  if (!isRanking()) {
+    const button = $(`.choices [data-key="${CSS.escape(ALIASES[key] || key)}"]`);
+    return button && (() => press(button));
+  }
   const rank = /^[1-9]$/.test(key) ? Number(key) : 0;
   if (rank && rank <= cards().length) return () => { if (isCalm()) rankMarked(rank); };
   return RANKING[key];

@@ -1,12 +1,12 @@
 // Every action has a key.
-import { answerAction, moveMarked, submit } from "./answer.js";
+import { answerAction, moveMarked, pickAction, submit } from "./answer.js";
 import { $, $$, task } from "./dom.js";
 import { closeAll, open, panels } from "./panels.js";
 import { press } from "./time.js";
 
 const COMMON = {
   f: () => open($("#notes"), $("#notes input")),
-  r: () => open($("#notes"), $("#rationale")),
+  r: () => open($("#rationale")?.closest(".panel"), $("#rationale")),
   s: () => open($("#skip"), $("#skip input:checked") || $("#skip input")),
   g: () => open($("#guidelines"), $(".drawer-body")),
   u: () => press($("#undo")),
@@ -20,6 +20,7 @@ function actionFor(event) {
     return () => $$("#skip input[type=radio]")[key - 1]?.click();
   }
   if (panels().some((panel) => panel.open)) return key === "g" && $("#guidelines").open ? closeAll : null; // reading is not answering
+  if (target.closest("[data-pick]") && /^[0-9]$/.test(key)) return pickAction(key, target);
   if (target.closest("textarea, select, input:not([type=checkbox])")) return null;
   if (key === "Enter" && target.closest("button, a, summary, input")) return null;
   if (key.startsWith("Arrow") && target.closest(".context-body, .scroll")) return null; // these scroll

@@ -1,6 +1,6 @@
 // The annotator's screen. Everything works as plain forms; these modules make it quick.
 import { fadeToast } from "../toast.js";
-import { startAnswer } from "./answer.js";
+import { showDifference, startAnswer } from "./answer.js";
 import { $, $$, isRanking, say } from "./dom.js";
 import "./keys.js";
 import "./lease.js";
@@ -23,6 +23,7 @@ function shown() {
   const title = $("#task-title");
   title.focus({ preventScroll: true });
   scrollTo({ top: 0 });
+  showDifference();
   say(title.textContent);
 }
 
