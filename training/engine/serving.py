@@ -19,10 +19,10 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -150,7 +150,7 @@ def serve(answerer: Answerer, waiting: queue.SimpleQueue[Request | None]) -> Non
         answerer.step()
 
 
-def read_requests(lines: TextIO, waiting: queue.SimpleQueue[Request | None]) -> None:
+def read_requests(lines: Iterable[str], waiting: queue.SimpleQueue[Request | None]) -> None:
     """Put each line of the input into the queue, and a None behind the last one."""
     for line in lines:
         waiting.put(Request(**json.loads(line)))
