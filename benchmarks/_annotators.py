@@ -115,8 +115,7 @@ async def work(order: Order) -> Shift:
 
 async def _annotate(order: Order, person: Person, shift: Shift) -> None:
     """Take an item; then submit and take the next with one request, until the time is up."""
-    connection = await Connection.open(order.port, "127.0.0.1")
-    connection.cookies = {"sessionid": person.session, "csrftoken": person.csrf}
+    connection = await _connect(order, person)
     rng = random.Random(person.name)  # noqa: S311
     until = time.perf_counter() + order.seconds
     await asyncio.sleep(rng.random() * order.think)
@@ -124,6 +123,8 @@ async def _annotate(order: Order, person: Person, shift: Shift) -> None:
     path, body, kind = _next(order)
     while time.perf_counter() < until:
         begun = time.perf_counter()
+        if order.think:  # meanwhile the server has closed it, and browsers open another one, too
+            connection = await _connect(order, person)
         status, content = await connection.request("POST", path, body, kind)
         step.append(1000 * (time.perf_counter() - begun))
         lease = LEASE[order.interface].search(content)
@@ -133,8 +134,16 @@ async def _annotate(order: Order, person: Person, shift: Shift) -> None:
             continue
         step = shift.submit
         path, body, kind = _submit(order, lease[1].decode(), rng.random() < 0.5)
-        await asyncio.sleep(rng.uniform(0.5, 1.5) * order.think)
+        if order.think:
+            await connection.close()
+            await asyncio.sleep(rng.uniform(0.5, 1.5) * order.think)
     await connection.close()
+
+
+async def _connect(order: Order, person: Person) -> Connection:
+    connection = await Connection.open(order.port, "127.0.0.1")
+    connection.cookies = {"sessionid": person.session, "csrftoken": person.csrf}
+    return connection
 
 
 def _next(order: Order) -> tuple[str, str, str]:

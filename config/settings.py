@@ -109,6 +109,7 @@ if PRODUCTION:
 
 INSTALLED_APPS = [
     "config.apps.PrefloopAdmin",
+    "config.apps.PrefloopSite",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",
