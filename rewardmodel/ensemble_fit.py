@@ -19,6 +19,7 @@ from rewardmodel.evaluate import data_metrics, evaluate
 from rewardmodel.fit import Fit, Progress
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.model import RewardModel
+from rewardmodel.processes import ALONE, World
 from rewardmodel.tokens import common_beginning
 from rewardmodel.trajectory import Turns
 
@@ -56,13 +57,15 @@ class EnsembleFit:
         *,
         members: int,
         pessimism: float = 0.0,
+        world: World = ALONE,
     ) -> None:
         if not train or not held_out:
             raise DataError("A reward model needs rankings to train on and rankings to hold out.")
         self.train, self.held_out, self.config, self.pessimism = train, held_out, config, pessimism
+        self.world = world
         models = [model, *(model.sibling(n, config.seed + n) for n in range(1, members))]
         self.fits = [
-            Fit(member, *bootstrap(train, config.seed + n), replace(config, seed=config.seed + n))
+            Fit(member, *bootstrap(train, config.seed + n), replace(config, seed=config.seed + n), world)
             for n, member in enumerate(models)
         ]
         self.model = Ensemble(models, Combination(members, pessimism))
@@ -96,14 +99,14 @@ class EnsembleFit:
 
     def finish(self) -> dict[str, float]:
         """Put every member's best weights back, normalise, and return the metrics of the ensemble on `held_out`."""
-        alone = []
+        alone, world = [], self.world
         for fit in self.fits:
             fit.finish()
-            alone.append(evaluate(fit.model, self.held_out, fit.likelihood).accuracy.value)
+            alone.append(evaluate(fit.model, self.held_out, fit.likelihood, world).accuracy.value)
         self.model.normalise(self.train, self.pessimism)
         single = [value for value in alone if value is not None]
         return {
-            **evaluate(self.model, self.held_out, self.likelihood).metrics(),
+            **evaluate(self.model, self.held_out, self.likelihood, world).metrics(),
             **({"eval/accuracy_member": sum(single) / len(single)} if single else {}),
             **self._disagreement(),
             **data_metrics(self.train, self.held_out),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rewardmodel.data import Encoded
 from rewardmodel.likelihood import Likelihood
+from rewardmodel.processes import ALONE, World
 from rewardmodel.reading import Groups
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import clustered_share
@@ -40,15 +41,18 @@ class Evaluation:
         return values | {f"eval/accuracy{name}": value for name, value in parts.items() if value is not None}
 
 
-def score_items(model: Scorer, items: Sequence[Encoded]) -> list[Tensor]:
-    """Raw scores of each item's completions, on the CPU."""
+def score_items(model: Scorer, items: Sequence[Encoded], world: World = ALONE) -> list[Tensor]:
+    """Raw scores of each item's completions, on the CPU. Of several processes each reads a share."""
+    groups = [e.sequences for e in items[world.share(len(items))]]
     with torch.no_grad():
-        return [scores.cpu() for scores in model.group_scores([e.sequences for e in items])]
+        return world.gather([scores.cpu() for scores in model.group_scores(groups)] if groups else [])
 
 
-def evaluate(model: Scorer, items: Sequence[Encoded], likelihood: Likelihood | None = None) -> Evaluation:
+def evaluate(
+    model: Scorer, items: Sequence[Encoded], likelihood: Likelihood | None = None, world: World = ALONE
+) -> Evaluation:
     """Loss (Plackett-Luce's without a likelihood) and pair accuracy of the model on items, usually held out."""
-    scores = score_items(model, items)
+    scores = score_items(model, items, world)
     padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True)
     with torch.no_grad():
         loss = (likelihood or Likelihood()).loss(padded, items).mean

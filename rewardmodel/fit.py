@@ -26,6 +26,7 @@ from rewardmodel.evaluate import data_metrics, evaluate, score_items
 from rewardmodel.likelihood import Likelihood
 from rewardmodel.losses import centering_loss, plackett_luce_choices
 from rewardmodel.model import RewardModel
+from rewardmodel.processes import ALONE, World
 from rewardmodel.tuning import AdapterAdamW
 
 L2_STEP = 1.5
@@ -49,14 +50,19 @@ class Fit:
     """One training of `model` on `train`, watched on `held_out`."""
 
     def __init__(
-        self, model: RewardModel, train: Sequence[Encoded], held_out: Sequence[Encoded], config: FitConfig
+        self,
+        model: RewardModel,
+        train: Sequence[Encoded],
+        held_out: Sequence[Encoded],
+        config: FitConfig,
+        world: World = ALONE,
     ) -> None:
         if not train or not held_out:
             raise DataError("A reward model needs rankings to train on and rankings to hold out.")
         if config.loss == PLACKETT_LUCE:
             for label in (label for e in (*train, *held_out) for label in e.item.labels):
                 plackett_luce_choices(label.tiers)  # a tie that is too large is said now, not in mid-training
-        self.model, self.train, self.held_out, self.config = model, train, held_out, config
+        self.model, self.train, self.held_out, self.config, self.world = model, train, held_out, config, world
         # Found out here, with the weights of the start, so that a resumed fit decides alike.
         model.prepare(max(e.longest for e in (*train, *held_out)))
         self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
@@ -100,7 +106,7 @@ class Fit:
         for name, value in self.best["weights"].items():
             self._learning[name].data.copy_(value)
         self.likelihood.reliability = dict(self.best["reliability"])
-        scores = torch.cat(score_items(self.model, self.train)).double()
+        scores = torch.cat(score_items(self.model, self.train, self.world)).double()
         mean, sd = scores.mean(), scores.std(correction=0)
         if not bool(sd > 0) or not bool(torch.isfinite(sd)):
             raise FitError("Every completion has the same score, so the reward model learned nothing to normalise.")
@@ -136,6 +142,7 @@ class Fit:
         with self.model.truncated(self.config.seed, self.step):
             loss = self._backward(batch)
         self._losses.append(loss)
+        self.world.sum_gradients(self._learning.values())
         for name, start in self._start.items():
             parameter = self._learning[name]
             if parameter.grad is not None:
@@ -152,11 +159,12 @@ class Fit:
     def _backward(self, batch: Sequence[Encoded]) -> float:
         """Gradients of the batch's loss, gathered over micro-batches; returns the loss without the centering term.
 
-        The denominators are those of the whole batch, so the cut into micro-batches changes nothing.
+        The denominators are those of the whole batch, so the cut into micro-batches changes nothing. Of several
+        processes each adds its part, and all return the same loss.
         """
         rankings = sum(label.weight for encoded in batch for label in encoded.item.labels)
-        ordered = sorted(batch, key=lambda e: e.longest)
-        total = 0.0
+        ordered = sorted(self.world.deal(batch, lambda e: e.longest), key=lambda e: e.longest)
+        total, gaps = 0.0, []
         self.model.train_dropout(True)
         for start in range(0, len(ordered), self.config.micro_batch_size):
             part = ordered[start : start + self.config.micro_batch_size]
@@ -165,16 +173,17 @@ class Fit:
             )
             present = torch.arange(scores.shape[1]) < torch.tensor([len(e.sequences) for e in part])[:, None]
             likelihood = self.likelihood.loss(scores, part).total / rankings
-            self.likelihood.note(scores, part)
+            gaps += self.likelihood.gaps(scores, part)
             drift = centering_loss(scores, present.to(scores.device)).total / len(batch)
             torch.autograd.backward(likelihood + self.config.centering * drift)
             total += float(likelihood.detach())
         self.model.train_dropout(False)
-        return total
+        self.likelihood.note(self.world.gather(gaps))
+        return float(self.world.sum(torch.tensor(total, dtype=torch.float64)))
 
     def _evaluate(self) -> dict[str, float]:
         self.likelihood.update()
-        metrics = evaluate(self.model, self.held_out, self.likelihood).metrics()
+        metrics = evaluate(self.model, self.held_out, self.likelihood, self.world).metrics()
         if self.config.l2:
             self.l2 = adapt_l2(self.l2, metrics["eval/loss"], sum(self._losses) / len(self._losses))
             metrics["l2"] = self.l2

@@ -16,7 +16,7 @@ model large enough to remember them, people rose above the prior after some epoc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,17 +70,22 @@ class Likelihood(nn.Module):
             return pairwise_split_loss(scores[rows], tiers, weights, noise=noise, smoothing=smoothing, margins=margins)
         return self._tie_aware(scores, labels, noise)
 
-    def note(self, scores: Tensor, items: Sequence[Encoded]) -> None:
-        """Remember how the scores order what people said; scores as for `loss`."""
+    def gaps(self, scores: Tensor, items: Sequence[Encoded]) -> list[tuple[str, float, float]]:
+        """(person, gap, weight) of each pair that somebody ordered, for `note`; scores as for `loss`."""
         if not self.config.reliability:
-            return
-        for values, encoded in zip(scores.detach().float().cpu().tolist(), items, strict=True):
-            for label in encoded.item.labels:
-                self._noted.setdefault(label.labeler, []).extend(
-                    [values[p.chosen] - values[p.rejected], p.weight * label.weight]
-                    for p in preferences_of(label.tiers)
-                    if p.mu != 0.5
-                )
+            return []
+        return [
+            (label.labeler, values[p.chosen] - values[p.rejected], p.weight * label.weight)
+            for values, encoded in zip(scores.detach().float().cpu().tolist(), items, strict=True)
+            for label in encoded.item.labels
+            for p in preferences_of(label.tiers)
+            if p.mu != 0.5
+        ]
+
+    def note(self, gaps: Iterable[tuple[str, float, float]]) -> None:
+        """Remember how scores order what people said."""
+        for person, gap, weight in gaps:
+            self._noted.setdefault(person, []).append([gap, weight])
 
     def update(self) -> None:
         """Learn reliabilities from what was noted."""

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from tests.engine.test_runs import ADAPTER, assert_same_result, wait_for_lines
+from rewardmodel.processes import ALONE, World
+from tests.engine.test_runs import assert_same_result, wait_for_lines
 from tests.engine.tiny import (
     ROOT,
     events_of,
@@ -28,7 +29,6 @@ from tests.engine.tiny import (
 from training.engine.__main__ import main
 from training.engine.config import ConfigError, parse_config
 from training.engine.launch import verdict
-from training.engine.parallel import ALONE, World
 from training.engine.rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
 
 PPO = {
@@ -50,6 +50,7 @@ PPO = {
     "lora_init": "gaussian",
 }
 GROUPS = {"completions": 4, "advantage": "rloo", "ema": 0.5, "entropy_coef": 0.01, "ptx_coef": 0.1, "ptx_batch_size": 3}
+REWARD = {"lora_rank": 4, "batch_size": 5, "micro_batch_size": 2, "reliability": True, "eval_fraction": 0.3}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a value adapter": ("ppo", PPO),
     "a value head": ("ppo", PPO | {"value": "head", "whiten_rewards": True}),
@@ -61,11 +62,26 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         "sft",
         {"lora_rank": 4, "batch_size": 3, "micro_batch_size": 1, "epochs": 1.0, "shard_base": True},
     ),
+    "a reward model": ("reward", REWARD | {"l2": 0.1, "loss": "davidson", "pessimism": 0.5}),
+    "an ensemble": ("reward", REWARD | {"members": 2, "lora_variant": "dora", "epochs": 1.0}),
     "answers": ("sampling", {"completions": 2, "best_of": 2, "max_new_tokens": 6, "batch_size": 12}),
 }
 CHATS = [
     {"messages": [*row["messages"], {"role": "assistant", "content": "yes the sun " * (1 + i % 3)}]}
     for i, row in enumerate(prompt_rows(10, seed=3))
+]
+SAID = ("yes the sun", "the moon", "yes yes the sun and the moon")
+RANKINGS = [
+    {
+        "item": row["id"],
+        "messages": row["messages"],
+        "completions": [[{"role": "assistant", "content": text}] for text in SAID],
+        "tiers": [[(i + k) % 3, (i + k + 1) % 3], [(i + k + 2) % 3]] if i % 4 else [[0], [1], [2]],
+        "labeler": f"person {k}",
+        "weight": 1.0,
+    }
+    for i, row in enumerate(prompt_rows(20, seed=4))
+    for k in range(1 + i % 3)
 ]
 
 
@@ -77,8 +93,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_in(path: Path, places: Path, kind: str, settings: dict[str, Any]) -> RunDir:
-    models = {"base": str(places / "base")} | ({} if kind == "sft" else {"reward_path": str(places / "reward")})
-    return make_run(path, kind, settings | models, prompts=prompt_rows(12, held_out=3), sft=CHATS)
+    models = {"base": str(places / "base")}
+    models |= {"reward_path": str(places / "reward")} if kind in ("ppo", "sampling") else {}
+    return make_run(path, kind, settings | models, prompts=prompt_rows(12, held_out=3), sft=CHATS, rankings=RANKINGS)
 
 
 def torchrun(*arguments: str) -> int:
@@ -116,15 +133,16 @@ def test_two_processes_train_like_one(pairs: dict[str, tuple[RunDir, RunDir]], n
     for (step, expected), (same_step, found) in zip(numbers_of(one), numbers_of(two), strict=True):
         assert same_step == step
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
-    if (one.artifact / ADAPTER).exists():
-        first, second = (load_file(run.artifact / ADAPTER) for run in (one, two))
+    files = [path.relative_to(one.artifact) for path in one.artifact.rglob("*.safetensors")]
+    for file in files:
+        first, second = (load_file(run.artifact / file) for run in (one, two))
         assert first.keys() == second.keys()
         assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-5
-    else:
+    if not files:
         assert (one.artifact / "completions.jsonl").read_bytes() == (two.artifact / "completions.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["a value adapter", "demonstrations"])
+@pytest.mark.parametrize("name", ["a value adapter", "demonstrations", "a reward model"])
 def test_what_two_processes_compute_can_be_told_from_nothing(
     pairs: dict[str, tuple[RunDir, RunDir]], name: str
 ) -> None:
@@ -221,13 +239,6 @@ def test_a_failure_of_one_process_is_the_runs_and_ends_the_others(
     status = run_engine(rundir, expect=FAILED)
     assert status["state"] == "failed"
     assert status["error"] == "The reward function moody failed: ValueError: not today"
-
-
-def test_a_reward_run_is_not_split(places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rundir = make_run(tmp_path / "run", "reward", {"base": str(places / "base")})
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main([str(rundir.path)]) == FAILED
-    assert rundir.read_status()["error"] == "A reward run computes on one device: start it as a single process."
 
 
 @pytest.mark.parametrize(

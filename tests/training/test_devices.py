@@ -65,6 +65,6 @@ def test_an_operator_may_make_ray_the_usual_executor(
 ) -> None:
     settings.EXECUTOR = "ray"
     assert RunForm(kind="sft", user=researcher).fields["setting_executor"].initial == "ray"
-    assert "setting_executor" not in RunForm(kind="reward", user=researcher).fields
+    assert RunForm(kind="reward", user=researcher).fields["setting_executor"].initial == "ray"
     assert config_of(labeled, base).executor == "ray"
     assert config_of(labeled, base, executor="local").executor == "local"

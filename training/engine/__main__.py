@@ -26,8 +26,6 @@ from .config import LOCAL, RAY, ConfigError, read_config
 from .launch import launch, leave
 from .rundir import FAILED, LOST, STOPPED, SUCCEEDED, RunDir
 
-ONE_DEVICE = ("reward",)
-"""Kinds of runs that are not split."""
 FEW = 8  # processes that any machine may try
 
 
@@ -52,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(rundir, f"The run asks for {devices} devices of a machine that can serve {most}.")
         if devices > 1:
             return launch(rundir.path, devices)
-    if kind in ONE_DEVICE and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        return _fail(rundir, f"A {kind} run computes on one device: start it as a single process.")
     return _run(rundir, kind, config, manifest)
 
 

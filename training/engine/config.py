@@ -57,7 +57,7 @@ class CommonConfig:
 
 
 @dataclass(frozen=True)
-class ParallelConfig:
+class DevicesConfig:
     """Settings of runs that several processes can compute together."""
 
     devices: int = setting(
@@ -67,11 +67,17 @@ class ParallelConfig:
         low=1,
         high=1024,
     )
-    shard_base: bool = setting(
-        False, "Several devices: each holds a part of the base's layers, for a base that does not fit on one. Slower."
-    )
     executor: str = setting(
         LOCAL, "Where the processes run: on the worker's machine, or on a Ray cluster.", choices=(LOCAL, RAY)
+    )
+
+
+@dataclass(frozen=True)
+class ParallelConfig(DevicesConfig):
+    """Settings of such runs whose base may be divided, too."""
+
+    shard_base: bool = setting(
+        False, "Several devices: each holds a part of the base's layers, for a base that does not fit on one. Slower."
     )
 
 
@@ -145,7 +151,7 @@ class SftConfig(CommonConfig, ParallelConfig, LoraConfig):
 
 
 @dataclass(frozen=True)
-class RewardConfig(CommonConfig, LoraConfig):
+class RewardConfig(CommonConfig, DevicesConfig, LoraConfig):
     """Reward model on `data/rankings.jsonl`; writes score = (raw - mean) / sd, mean 0 and sd 1 on the training rows."""
 
     loss: str = setting(

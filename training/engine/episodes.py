@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from rewardmodel.packing import cheapest_rows, visible
+from rewardmodel.processes import ALONE, World
 
-from .parallel import ALONE, World
 from .rollout import Completion
 
 

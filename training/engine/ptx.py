@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from rewardmodel.processes import ALONE, World
+
 from .config import PpoConfig
 from .data import indices_of_step, read_rows
 from .models import RoleModel
-from .parallel import ALONE, World
 from .session import EngineError, Session
 from .sft import Example, encode_example, loss_gradient
 

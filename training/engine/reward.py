@@ -61,7 +61,7 @@ def _run(session: Session, config: RewardConfig) -> None:
     if isinstance(model, RewardModel) and config.pessimism:
         model = Ensemble.cautious(model, fit.train, config.pessimism)
     held_out = [e.item for e in fit.held_out]
-    scores = [scores.tolist() for scores in score_items(model, fit.held_out)]
+    scores = [scores.tolist() for scores in score_items(model, fit.held_out, session.world)]
     report = held_out_report(held_out, scores, fit.reliability)
     if report and config.rewards_of == TURNS:
         report["turns"] = turn_examples(held_out, scores, cast(TrajectoryModel | Ensemble, model).turn_rewards)
@@ -98,10 +98,16 @@ def _prepare(session: Session, config: RewardConfig) -> Fit | EnsembleFit:
     fit: Fit | EnsembleFit
     if config.members > 1:
         fit = EnsembleFit(
-            model, encoded[0], encoded[1], config.fit(), members=config.members, pessimism=config.pessimism
+            model,
+            encoded[0],
+            encoded[1],
+            config.fit(),
+            members=config.members,
+            pessimism=config.pessimism,
+            world=session.world,
         )
     else:
-        fit = Fit(model, encoded[0], encoded[1], config.fit())
+        fit = Fit(model, encoded[0], encoded[1], config.fit(), session.world)
     if config.gradient_checkpointing:
         checkpoint_activations(model.model)  # last: each member that joins sets the whole model to evaluation
     return fit

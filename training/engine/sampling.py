@@ -12,12 +12,13 @@ from typing import Any, cast
 
 import torch
 
+from rewardmodel.processes import World
+
 from . import artifacts
 from .config import SamplingConfig
 from .data import generator_for, read_rows
 from .episodes import Episodes
 from .models import RoleModel, adapter_folder, load_base
-from .parallel import World
 from .reward_sources import RewardSource, Transcript, combined, load_rewards
 from .rollout import Completion, RolloutEngine, Sampling
 from .rollout.split import choose_engine

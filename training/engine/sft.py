@@ -11,13 +11,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from rewardmodel.processes import ALONE, World
+
 from . import artifacts
 from .config import SftConfig
 from .data import indices_of_step, read_rows, split_by_prompt
 from .logprobs import token_logprobs
 from .models import WHOLE_FROM_ADAPTER, RoleModel, load_base, load_start
 from .optim import adamw, set_learning_rate, warmup_cosine
-from .parallel import ALONE, World
 from .session import EngineError, Session
 from .timing import PhaseClock
 from .tokens import encode_training_text

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rewardmodel.processes import ALONE, World
 from rewardmodel.reading import Reader
 
 from .advantages import KlController, gae, group_advantages, kl_k1, kl_k3, token_rewards, whiten
@@ -30,7 +31,6 @@ from .logprobs import TokenStats, token_logprobs
 from .losses import policy_loss, value_loss
 from .models import RoleModel
 from .optim import adamw, linear_decay, set_learning_rate
-from .parallel import ALONE, World
 from .ptx import DemonstrationMix
 from .reward_sources import RewardSource, Transcript
 from .rollout import RolloutEngine, Sampling

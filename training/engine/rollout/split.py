@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from rewardmodel.processes import World
 from training.engine.models import RoleModel
-from training.engine.parallel import World
 
 from . import Completion, RolloutEngine, Sampling, fast
 from .reference import ReferenceEngine
