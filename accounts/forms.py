@@ -7,7 +7,7 @@ from django import forms
 from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
 from django.contrib.auth.validators import UnicodeUsernameValidator
 
-from accounts.models import ApiToken, CampaignRole, SiteRole, User
+from accounts.models import ApiToken, CampaignRole, Scope, SiteRole, User
 from labeling.models import Campaign
 
 
@@ -26,7 +26,9 @@ class InviteForm(forms.Form):
     """An admin invites to the site and, if wanted, to a campaign."""
 
     role = forms.ChoiceField(choices=SiteRole.choices, initial=SiteRole.ANNOTATOR, label="Site role")
-    campaign = forms.ModelChoiceField(Campaign.objects.filter(deleted_at=None), required=False, empty_label="No campaign")
+    campaign = forms.ModelChoiceField(
+        Campaign.objects.filter(deleted_at=None), required=False, empty_label="No campaign"
+    )
     campaign_role = forms.ChoiceField(
         choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label="Role in the campaign"
     )
@@ -93,6 +95,7 @@ class RoleForm(forms.Form):
 
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=80, help_text="What it is for, e.g. “export script”.")
+    scope = forms.ChoiceField(choices=Scope.choices, initial=Scope.READ, label="What it may do, at most")
     days = forms.IntegerField(min_value=1, max_value=365, initial=90, label="Valid for (days)")
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:

@@ -75,6 +75,15 @@ class Invitation(models.Model):
         return self.accepted_at is None and self.revoked_at is None and self.expires_at > timezone.now()
 
 
+class Scope(models.TextChoices):
+    """What a token may do of what its person may; each includes those before it."""
+
+    READ = "read", "Read: see what you may see, change nothing"
+    LABEL = "label", "Label: take items and answer them"
+    MANAGE = "manage", "Manage: campaigns, items, members, runs and models"
+    ADMIN = "admin", "Admin: people of the whole site, too"
+
+
 class ApiToken(models.Model):
     """A named bearer token. The token itself is shown once; its SHA-256 is stored."""
 
@@ -82,6 +91,7 @@ class ApiToken(models.Model):
     name = models.CharField(max_length=80)
     digest = models.CharField(max_length=64, unique=True)
     hint = models.CharField(max_length=12, help_text="First characters, to tell tokens apart.")
+    scope = models.CharField(max_length=6, choices=Scope)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -97,3 +107,7 @@ class ApiToken(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.revoked_at is None and self.expires_at > timezone.now()
+
+    def covers(self, scope: Scope) -> bool:
+        order = list(Scope)
+        return order.index(scope) <= order.index(Scope(self.scope))

@@ -6,10 +6,12 @@ from typing import Any
 
 from rest_framework import serializers
 
-from accounts.models import ApiToken, CampaignRole, Invitation, SiteRole, User
+from accounts.models import ApiToken, CampaignRole, Invitation, Scope, SiteRole, User
 
 
 class PersonSerializer(serializers.ModelSerializer[User]):
+    email = serializers.CharField(help_text="May be empty.")
+
     class Meta:
         model = User
         fields = ["id", "username", "email", "role", "is_active", "date_joined", "last_login"]
@@ -28,6 +30,7 @@ class MembershipSerializer(serializers.Serializer[Any]):
 
 
 class MeSerializer(serializers.ModelSerializer[User]):
+    email = serializers.CharField(help_text="May be empty.")
     memberships = serializers.SerializerMethodField()
 
     class Meta:
@@ -42,6 +45,7 @@ class MeSerializer(serializers.ModelSerializer[User]):
 
 
 class InvitationSerializer(serializers.ModelSerializer[Invitation]):
+    email = serializers.CharField(help_text="May be empty.")
     campaign = serializers.CharField(source="campaign.public_id", read_only=True, default=None, allow_null=True)
     created_by = serializers.CharField(source="created_by.username")
 
@@ -73,12 +77,13 @@ class InviteSerializer(CampaignInviteSerializer):
 class NewTokenSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=80)
     days = serializers.IntegerField(min_value=1, max_value=365, default=90)
+    scope = serializers.ChoiceField(choices=Scope.choices, default=Scope.MANAGE)
 
 
 class TokenSerializer(serializers.ModelSerializer[ApiToken]):
     class Meta:
         model = ApiToken
-        fields = ["id", "name", "hint", "created_at", "expires_at", "last_used_at"]
+        fields = ["id", "name", "hint", "scope", "created_at", "expires_at", "last_used_at"]
         read_only_fields = fields
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, Scope, User
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # which imports this module, to know how people sign in
 
 
 def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def create_token(user: User, *, name: str, days: int = 90) -> tuple[ApiToken, str]:
+def create_token(user: User, *, name: str, days: int = 90, scope: str = Scope.MANAGE) -> tuple[ApiToken, str]:
     """A new token row and the token itself, which cannot be shown again."""
     token = "pf_" + secrets.token_urlsafe(32)
     row = ApiToken.objects.create(
@@ -28,6 +32,7 @@ def create_token(user: User, *, name: str, days: int = 90) -> tuple[ApiToken, st
         name=name,
         digest=digest_of(token),
         hint=token[:8],
+        scope=scope,
         expires_at=timezone.now() + timedelta(days=days),
     )
     return row, token
@@ -50,6 +55,21 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+class WithinScope(IsAuthenticated):
+    """Signed in, and where a token is: within its scope. A view's `scope` is what changing something there needs."""
+
+    def needed(self, request: Request, view: APIView) -> Scope:
+        return Scope.READ if request.method in SAFE_METHODS else getattr(view, "scope", Scope.MANAGE)
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        needed = self.needed(request, view)
+        if isinstance(request.auth, ApiToken) and not request.auth.covers(needed):
+            raise PermissionDenied(f"This token may not: its scope is {request.auth.scope}, this needs {needed}.")
+        return True
 
 
 class TokenScheme(OpenApiAuthenticationExtension):

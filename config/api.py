@@ -13,12 +13,12 @@ from drf_spectacular.utils import OpenApiParameter, inline_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.pagination import CursorPagination
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.models import User
+from accounts.models import Scope, User
+from accounts.tokens import WithinScope
 
 CURSOR = OpenApiParameter("cursor", str, description="From `next` or `previous` of another page.")
 
@@ -45,9 +45,10 @@ class OldestFirst(NewestFirst):
 
 
 class ApiView(APIView):
-    """A view with one policy. `refusals` maps the errors of topic modules to status codes."""
+    """A view with one policy, and the scope that a token needs. `refusals` maps errors of topic modules to codes."""
 
     policy: ClassVar[str]
+    scope: ClassVar[Scope] = Scope.MANAGE
     refusals: ClassVar[dict[type[Exception], int]] = {}
 
     @property
@@ -79,15 +80,16 @@ class ApiView(APIView):
         return paginator.get_paginated_response(serializer(found, many=True).data)
 
 
-class IsSiteAdmin(IsAuthenticated):
+class IsSiteAdmin(WithinScope):
     """Signed in (401 otherwise) and an admin (404 otherwise: who is none need not know what is here)."""
 
+    def needed(self, request: Request, view: APIView) -> Scope:
+        return Scope.ADMIN
+
     def has_permission(self, request: Request, view: APIView) -> bool:
-        if not super().has_permission(request, view):
-            return False
-        if not (isinstance(request.user, User) and request.user.is_site_admin):
+        if isinstance(request.user, User) and not request.user.is_site_admin:
             raise Http404
-        return True
+        return super().has_permission(request, view)
 
 
 @cache  # one component of the schema for each

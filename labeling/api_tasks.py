@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.models import User
+from accounts.models import Scope, User
 from labeling import serializers
 from labeling.access import LABELING_ROLES, get_lease
 from labeling.annotation import submit_and_claim, submit_ranking, undo_last
@@ -25,6 +25,7 @@ class LeaseView(LabelingView):
     """A view of one lease of the person who calls."""
 
     policy: ClassVar[str] = "lease"
+    scope = Scope.LABEL
 
     def lease(self, lease: UUID) -> Slot | LapsedLease:
         return get_lease(self.user, lease)
@@ -38,6 +39,7 @@ def _next(user: User, campaign: Campaign, task: Task | None) -> dict[str, Any]:
 
 class CampaignNext(CampaignView):
     roles = {"POST": LABELING_ROLES}
+    scope = Scope.LABEL
 
     @extend_schema(request=None, responses=serializers.NextSerializer)
     def post(self, request: Request, campaign_id: str) -> Response:
@@ -48,6 +50,7 @@ class CampaignNext(CampaignView):
 
 class CampaignUndo(CampaignView):
     roles = {"POST": LABELING_ROLES}
+    scope = Scope.LABEL
 
     @extend_schema(request=None, responses=serializers.NextSerializer)
     def post(self, request: Request, campaign_id: str) -> Response:

@@ -12,12 +12,12 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.http.response import HttpResponseBase
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.access import AuthenticatedRequest, View, mark
 from accounts.models import CampaignRole, User
+from accounts.tokens import WithinScope
 from labeling.models import Campaign
 from training.models import ModelArtifact, TrainingRun
 
@@ -97,7 +97,7 @@ def artifact_access(view: View) -> View:
     return mark(login_required(wrapper), "artifact")
 
 
-class IsResearcher(IsAuthenticated):
+class IsResearcher(WithinScope):
     """Signed in (401 otherwise) and a researcher (404 otherwise: who is none need not know what is here)."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:

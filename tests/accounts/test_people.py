@@ -88,17 +88,17 @@ def test_names_and_addresses_are_unique_in_any_case(outsider: User) -> None:
 
 def test_a_token_is_shown_once_and_stored_as_a_hash(outsider: User) -> None:
     client = client_for(outsider)
-    token = client.post("/profile/tokens", {"name": "export", "days": 30}).context["new_token"]
+    token = client.post("/profile/tokens", {"name": "export", "days": 30, "scope": "read"}).context["new_token"]
     assert token not in client.get("/profile/").content.decode()
     assert token not in str(ApiToken.objects.values().get())
     header = f"Bearer {token}"
     assert Client().get("/api/schema/", HTTP_AUTHORIZATION=header).status_code == 200
     row = ApiToken.objects.get()
     assert row.last_used_at is not None
-    assert client.post("/profile/tokens", {"name": "export", "days": 30}).status_code == 422
+    assert client.post("/profile/tokens", {"name": "export", "days": 30, "scope": "read"}).status_code == 422
     assert client.post(f"/profile/tokens/{row.pk}/revoke").status_code == 302
     assert Client().get("/api/schema/", HTTP_AUTHORIZATION=header).status_code == 401
-    assert client.post("/profile/tokens", {"name": "export", "days": 30}).status_code == 200
+    assert client.post("/profile/tokens", {"name": "export", "days": 30, "scope": "read"}).status_code == 200
 
 
 def test_an_expired_token_is_refused(outsider: User) -> None:
