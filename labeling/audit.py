@@ -26,6 +26,7 @@ VERBS = {
     "person.role": "changed a site role",
     "person.active": "switched an account on or off",
     "items.import": "imported",
+    "items.scan": "looked for names again",
     "items.release": "released held items",
     "items.export": "exported",
     "gold.mark": "made an item gold",

@@ -27,6 +27,7 @@ from labeling.files import BadLine
 from labeling.formats.base import Format
 from labeling.formats.registry import Parsed, parse_rows
 from labeling.gold import mark_imported
+from labeling.leaks import scan_rows
 from labeling.models import Campaign, Completion, Import, Item, Ranking, RefusedLines, Slot, new_random_key
 from labeling.protocols import Tiers
 from labeling.rows import ParsedRow
@@ -115,7 +116,9 @@ def _store(record: Import, rows: list[ParsedRow], refused: list[Refused]) -> Non
             new.setdefault(row.content_hash, index)
     Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + len(new) * campaign.overlap)
     item_of |= _create_items(campaign, record, [rows[index] for index in new.values()])
-    mark_imported(campaign, {item_of[rows[index].content_hash]: rows[index].meta for index in new.values()})
+    created = {item_of[rows[index].content_hash]: rows[index] for index in new.values()}
+    mark_imported(campaign, {item: row.meta for item, row in created.items()})
+    scan_rows(campaign, created)
     rankings = _new_rankings(campaign, record, rows, item_of, known)
     _create_rankings(campaign, [(item_of[rows[n].content_hash], *ranking) for n, ranking in rankings.items()])
 

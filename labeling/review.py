@@ -1,6 +1,6 @@
 """Reviewers look at answers: accept one, return it to who gave it with a comment, or decide themselves.
 
-Looked at are answers with flags, answers that somebody else contradicts, and a share drawn at random; the newest first
+Looked at are answers with flags, answers that most others contradict, and a share drawn at random; the newest first
 among the latest 20,000. Nothing is overwritten: a verdict is a row, the answer changes its status, and what a reviewer
 decides instead is an answer of its own kind. A returned item goes to its person before anything else, and to others if
 they do not come back within a week.
@@ -38,15 +38,17 @@ class ToReview:
     because: str
 
 
-# A pair is contradicted where somebody put any two completions the other way round: the two orders differ.
+# Contradicted is an answer where more of the others put something else first than put the same first.
 NEXT = """
 SELECT id, because FROM (
     SELECT given.id, CASE
         WHEN flags <> '[]' THEN 'flagged'
-        WHEN EXISTS (SELECT FROM labeling_ranking other
-                     WHERE other.item_id = given.item_id AND other.status = 'accepted' AND other.kind = 'normal'
-                       AND other.id <> given.id AND NOT other.cannot_tell AND NOT given.cannot_tell
-                       AND other.tiers->0 <> given.tiers->0) THEN 'contradicted'
+        WHEN NOT cannot_tell AND (
+            SELECT count(*) FILTER (WHERE other.tiers->0 <> given.tiers->0)
+                 > count(*) FILTER (WHERE other.tiers->0 = given.tiers->0)
+            FROM labeling_ranking other
+            WHERE other.item_id = given.item_id AND other.status = 'accepted' AND other.kind = 'normal'
+              AND other.id <> given.id AND NOT other.cannot_tell) THEN 'contradicted'
         WHEN abs(hashint8(given.id)::bigint) %% 100 < %(share)s THEN 'random' END AS because
     FROM (SELECT * FROM labeling_ranking
           WHERE campaign_id = %(campaign)s AND status = 'accepted' AND kind = 'normal' AND origin = 'person'

@@ -26,6 +26,15 @@ urlpatterns = [
         views_review.review_verdict,
         name="campaign_review_verdict",
     ),
+    path("campaigns/<str:campaign_id>/leaks/", views_oversight.campaign_leaks, name="campaign_leaks"),
+    path("campaigns/<str:campaign_id>/leaks/scan", views_oversight.leaks_scan, name="campaign_leaks_scan"),
+    path(
+        "campaigns/<str:campaign_id>/leaks/<str:item_id>/release",
+        views_oversight.leak_release,
+        name="campaign_leak_release",
+    ),
+    path("campaigns/<str:campaign_id>/health", views_oversight.campaign_health, name="campaign_health"),
+    path("campaigns/<str:campaign_id>/pay.csv", views_oversight.campaign_pay, name="campaign_pay"),
     path("campaigns/<str:campaign_id>/log", views_oversight.campaign_log, name="campaign_log"),
     path("log/", views_oversight.site_log, name="site_log"),
 ]

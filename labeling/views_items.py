@@ -67,7 +67,11 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 @require_safe
 def import_report(request: AuthenticatedRequest, campaign: Campaign, import_id: int) -> HttpResponse:
     record = get_object_or_404(campaign.imports, pk=import_id)
-    context = campaign_context(request, campaign, "import") | {"record": record, "waits": record.pieces.exists()}
+    context = campaign_context(request, campaign, "import") | {
+        "record": record,
+        "waits": record.pieces.exists(),
+        "leaky": campaign.leaks.filter(item__source_import=record).values("item").distinct().count(),
+    }
     return render(request, "labeling/import_report.html", context)
 
 
@@ -84,6 +88,7 @@ def campaign_items(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
     page = page[:PAGE_SIZE]
     context = campaign_context(request, campaign, "items") | {
         "rows": with_counts(page),
+        "leaky": set(campaign.leaks.filter(item__in=page).values_list("item", flat=True)),
         "after": after,
         "next": page[-1].pk if more else None,
     }

@@ -19,7 +19,7 @@ from labeling.views_items import answer_of, item_context
 
 WHY = {
     "flagged": "It is flagged.",
-    "contradicted": "Somebody else said something different.",
+    "contradicted": "More of the others put something else first.",
     "random": "It was drawn at random.",
 }
 RECENT = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.utils import timezone
@@ -13,7 +14,7 @@ from benchmarks.thoughtless import rates
 from labeling.assignment import claim_next
 from labeling.fraud import Given, signs_of
 from labeling.gold import mark_gold
-from labeling.models import Campaign, Contribution, Ranking
+from labeling.models import Campaign, Contribution
 from labeling.people import people_of, person_report
 from labeling.rules import change_rules
 from labeling.watch import latest_answers, look_after_people, pause, resume
@@ -111,8 +112,10 @@ def test_a_pause_by_hand_gives_back_what_is_held(campaign: Campaign, anna: User,
 
 def test_the_report_of_a_person_has_everything(campaign: Campaign, anna: User, reviewer: User, manager: User) -> None:
     add_items(campaign, 25)
-    answer_all(campaign, anna, 24, active_ms=4000)
-    Ranking.objects.filter(pk__in=Ranking.objects.all()[:8]).update(created_at=timezone.now() - timedelta(days=1))
+    yesterday = timezone.now() - timedelta(days=1)
+    with patch("django.utils.timezone.now", return_value=yesterday):
+        answer_all(campaign, anna, 8, active_ms=4000)
+    answer_all(campaign, anna, 16, active_ms=4000)
     report = person_report(person(campaign, anna))
     assert [day.answers for day in report.days] == [8, 16]
     assert report.days[0].median_seconds == 4

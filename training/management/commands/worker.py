@@ -21,6 +21,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import ConnectorException
 
+from labeling.adaptive import adapt_overlaps
 from labeling.statistics import refresh_wanted
 from labeling.steering import order_queues
 from labeling.uploads import import_waiting
@@ -64,6 +65,7 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(refresh_wanted, REPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(order_queues, QUEUES_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(look_after_people, PEOPLE_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(adapt_overlaps, PEOPLE_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(send_webhooks, WEBHOOKS_EVERY)))
     tasks.append(asyncio.create_task(serve_chats()))
