@@ -22,7 +22,7 @@ from django.db.models import F
 from accounts.models import User
 from config.push import notify
 from labeling.annotation import submit_ranking
-from labeling.assignment import MAX_LEASE, lock_contribution
+from labeling.assignment import MAX_LEASE, PAUSED, lock_contribution
 from labeling.files import BadLine
 from labeling.models import (
     Campaign,
@@ -76,12 +76,22 @@ def is_over(chat: Chat, *, now: datetime) -> bool:
     return chat.ended_at is not None or chat.used_at < now - LIFE
 
 
-def why_not(campaign: Campaign, live_chat: LiveChat | None) -> str:
-    """Why nobody can begin a chat here; empty if they can."""
+def own_chat(user: User, campaign: Campaign, public_id: str) -> Chat:
+    """The chat that a form was made for. Raises ChatRefused if it is not the person's newest one."""
+    chat = newest_chat(user, campaign)
+    if chat is None or chat.public_id != public_id:
+        raise ChatRefused("You have begun another chat since. Reload the page to go on with that one.")
+    return chat
+
+
+def why_not(user: User, campaign: Campaign, live_chat: LiveChat | None) -> str:
+    """Why this person cannot begin a chat here; empty if they can."""
     if live_chat is None or not live_chat.is_on:
         return "There is no live chat in this campaign at the moment."
     if campaign.state != Campaign.State.OPEN:
         return "This campaign is not open at the moment."
+    if campaign.contributions.filter(user=user, paused_at__isnull=False).exists():
+        return PAUSED
     if live_chat.is_complete:
         return "This campaign has all the votes it wants. Thank you."
     if live_chat.contestants.filter(is_active=True).count() < 2:
@@ -94,7 +104,7 @@ def begin_chat(user: User, campaign: Campaign, *, now: datetime, chance: random.
     """A new chat with two contestants drawn by `chance`; one that was open ends. Raises ChatRefused."""
     lock_contribution(user, campaign)
     live_chat = LiveChat.objects.filter(pk=campaign.pk).first()
-    if reason := why_not(campaign, live_chat):
+    if reason := why_not(user, campaign, live_chat):
         raise ChatRefused(reason)
     assert live_chat is not None
     Chat.objects.filter(live_chat=live_chat, user=user, ended_at=None).update(ended_at=now)

@@ -20,13 +20,12 @@ from django_htmx.http import reswap, retarget
 from accounts.access import AuthenticatedRequest
 from labeling import chats
 from labeling.access import LABELING_ROLES, campaign_role
-from labeling.chat_requests import standing
+from labeling.chat_screen import open_chat
 from labeling.chats import ChatRefused
-from labeling.models import Campaign, Chat, ChatReply, ChatServer, LiveChat
+from labeling.models import Campaign, Chat, LiveChat
 from labeling.protocols import MAX_RATIONALE, InvalidRanking
 
 PAGE = "labeling/chat.html"
-State = ChatReply.State
 
 
 @campaign_role(*LABELING_ROLES)
@@ -91,11 +90,7 @@ def chat_end(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
 
 
 def _own(request: AuthenticatedRequest, campaign: Campaign) -> Chat:
-    """The chat that the form was made for. Raises ChatRefused if it is not the person's newest one."""
-    chat = chats.newest_chat(request.user, campaign)
-    if chat is None or chat.public_id != request.POST.get("chat"):
-        raise ChatRefused("You have begun another chat since. Reload the page to go on with that one.")
-    return chat
+    return chats.own_chat(request.user, campaign, request.POST.get("chat", ""))
 
 
 def _step(request: AuthenticatedRequest, campaign: Campaign, do: Callable[[], object]) -> HttpResponse:
@@ -118,29 +113,13 @@ def _step(request: AuthenticatedRequest, campaign: Campaign, do: Callable[[], ob
 
 def _context(request: AuthenticatedRequest, campaign: Campaign) -> dict[str, Any]:
     live_chat = LiveChat.objects.filter(pk=campaign.pk).first()
-    chat = chats.newest_chat(request.user, campaign)
+    screen = open_chat(request.user, campaign, now=timezone.now())
     context: dict[str, Any] = {
         "campaign": campaign,
         "live_chat": live_chat,
         "mine": chats.votes_of(request.user, campaign),
         "max_message": chats.MAX_MESSAGE,
     }
-    if chat is None or chats.is_over(chat, now=timezone.now()):
-        return context | {"why": chats.why_not(campaign, live_chat), "left": chat is not None and not chat.ended_at}
-    turns = list(chat.turns.prefetch_related("replies"))
-    return context | {"chat": chat, "turns": turns, "state": _state(chat, turns)}
-
-
-def _state(chat: Chat, turns: list[Any]) -> str:
-    """What the chat waits for: a first message, models, replies, a second try, a vote; or it was voted on."""
-    if not turns:
-        return "new"
-    states = {reply.state for reply in turns[-1].replies.all()}
-    if states & {State.WAITING, State.WRITING}:
-        servers = ChatServer.objects.filter(contestants__in=(chat.a_id, chat.b_id))
-        now = timezone.now()
-        loaded = all(standing(server, now=now) == ChatServer.State.READY for server in servers)
-        return "writing" if loaded or State.WRITING in states else "loading"
-    if State.FAILED in states:
-        return "failed"
-    return "voted" if turns[-1].vote_id else "answered"
+    if screen is None:
+        return context | {"why": chats.why_not(request.user, campaign, live_chat)}
+    return context | {"chat": screen.chat, "turns": screen.turns, "state": screen.state}

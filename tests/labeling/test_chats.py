@@ -171,6 +171,10 @@ def test_no_chat_begins_where_none_is_wanted(chat: Chat, campaign: Campaign, ann
         LiveChat.objects.update(**change)
         with pytest.raises(ChatRefused, match=reason):
             begin(annotator, campaign)
+    LiveChat.objects.update(votes=0)
+    campaign.contributions.update(paused_at=NOW)
+    with pytest.raises(ChatRefused, match="Your work here is paused"):
+        begin(annotator, campaign)
     change_state(campaign, "paused")
     campaign.refresh_from_db()
     with pytest.raises(ChatRefused, match="not open"):
