@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from accounts.access import AuthenticatedRequest, View, mark
 from accounts.models import CampaignRole, User
 from config.api import ApiView
+from config.postgres.rows import columns, read_one
 from labeling.models import Campaign, LapsedLease, Slot, Webhook
 
 ANY_ROLE = tuple(CampaignRole)
@@ -33,18 +34,38 @@ def get_campaign(user: User, public_id: str, *roles: CampaignRole, even_deleted:
     return campaign
 
 
-def get_lease(user: User, lease: UUID, campaign: Campaign | None = None) -> Slot | LapsedLease:
-    """The person's own lease, held or lapsed, in a campaign they label in (or in this one). Raises Http404."""
+LEASE = """
+SELECT {columns} FROM {table} lease JOIN labeling_campaign campaign ON campaign.id = lease.campaign_id
+WHERE lease.lease = %(lease)s AND lease.user_id = %(user)s AND campaign.deleted_at IS NULL
+  AND (%(admin)s OR EXISTS (SELECT FROM labeling_membership
+                            WHERE campaign_id = campaign.id AND user_id = %(user)s AND role = ANY(%(roles)s)))
+"""
+
+
+def get_lease(user: User, lease: UUID) -> Slot | LapsedLease:
+    """The person's own lease, held or lapsed, in a campaign they label in. Raises Http404."""
+    parameters = {"lease": lease, "user": user.pk, "admin": user.is_site_admin, "roles": list(LABELING_ROLES)}
     for model in (Slot, LapsedLease):
-        leases = model.objects.filter(lease=lease, user=user)
-        if campaign is None:
-            labeled = Campaign.objects.with_role(user, *LABELING_ROLES)
-            found = leases.select_related("campaign").filter(campaign__in=labeled).first()
-        elif found := leases.filter(campaign=campaign).first():
-            found.campaign = campaign  # not read again
-        if found is not None:
+        shown = f"{columns(model, 'lease')}, {columns(Campaign, 'campaign')}"
+        statement = LEASE.format(columns=shown, table=model._meta.db_table)
+        if user.is_active and (row := read_one(statement, parameters, model, Campaign)):
+            found: Slot | LapsedLease = row[0]
+            found.campaign = row[1]
             return found
     raise Http404
+
+
+def lease_holder(view: View) -> View:
+    """Policy of a page with a campaign and a lease of the person's in its route; the view gets both."""
+
+    @wraps(view)
+    def wrapper(request: AuthenticatedRequest, campaign_id: str, lease_id: UUID) -> HttpResponseBase:
+        lease = get_lease(request.user, lease_id)
+        if lease.campaign.public_id != campaign_id:
+            raise Http404
+        return view(request, lease.campaign, lease)
+
+    return mark(login_required(wrapper), "lease")
 
 
 def get_webhook(user: User, public_id: str) -> Webhook:

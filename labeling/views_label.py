@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import reswap, retarget
 
 from accounts.access import AuthenticatedRequest
-from labeling.access import LABELING_ROLES, campaign_role, get_lease
+from labeling.access import LABELING_ROLES, campaign_role, lease_holder
 from labeling.annotation import CannotUndo, submit_and_claim, undo_last
 from labeling.answer_fields import whole_number
 from labeling.assignment import (
@@ -53,10 +53,9 @@ def label_next(request: AuthenticatedRequest, campaign: Campaign) -> HttpRespons
     return _moved_on(request, campaign, claim_next(request.user, campaign, now=timezone.now()))
 
 
-@campaign_role(*LABELING_ROLES)
+@lease_holder
 @require_POST
-def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
-    lease = _own_lease(request, campaign, lease_id)
+def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | LapsedLease) -> HttpResponse:
     entered = Entered()
     try:
         version = whole_number(request.POST.get("form_version") or str(campaign.form_version))
@@ -75,24 +74,23 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease_id: UU
             now=timezone.now(),
         )
     except InvalidRanking as problem:
-        return _refused(request, campaign, str(problem), entered, lease_id, status=422)
+        return _refused(request, campaign, str(problem), entered, lease.lease, status=422)
     except LeaseLost as problem:
-        return _refused(request, campaign, str(problem), entered, lease_id, status=409)
+        return _refused(request, campaign, str(problem), entered, lease.lease, status=409)
     kept = "Kept as an extra answer, as the item had all it needs" if ranking.late else "Saved"
     said = "You cannot tell" if entered.cannot_tell else in_words(entered.order)
     return _moved_on(request, campaign, task, f"{kept}: {said}", can_undo=True)
 
 
-@campaign_role(*LABELING_ROLES)
+@lease_holder
 @require_POST
-def label_skip(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
-    lease = _own_lease(request, campaign, lease_id)
+def label_skip(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | LapsedLease) -> HttpResponse:
     try:
         skip(request.user, lease, reason=request.POST.get("reason", ""), note=request.POST.get("note", ""))
     except InvalidRanking:
-        return _refused(request, campaign, "Choose a reason to skip this item.", Entered(), lease_id, status=422)
+        return _refused(request, campaign, "Choose a reason to skip this item.", Entered(), lease.lease, status=422)
     except LeaseLost as problem:
-        return _refused(request, campaign, str(problem), Entered(), lease_id, status=409)
+        return _refused(request, campaign, str(problem), Entered(), lease.lease, status=409)
     task = claim_next(request.user, campaign, now=timezone.now())
     return _moved_on(request, campaign, task, "Skipped. Others will get this item.")
 
@@ -107,11 +105,11 @@ def label_undo(request: AuthenticatedRequest, campaign: Campaign) -> HttpRespons
     return _moved_on(request, campaign, task, "Your last answer was taken back. Answer it again.")
 
 
-@campaign_role(*LABELING_ROLES)
+@lease_holder
 @require_POST
-def label_ahead(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+def label_ahead(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | LapsedLease) -> HttpResponse:
     """The item after this one, for a page that will show it once this one is answered."""
-    task = claim_ahead(request.user, _own_lease(request, campaign, lease_id), now=timezone.now())
+    task = claim_ahead(request.user, lease, now=timezone.now())
     if task is None:
         return HttpResponse(status=204)
     context = _context(request, campaign, task, asked=False)
@@ -119,27 +117,23 @@ def label_ahead(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUI
     return render(request, f"{PAGE}#task", context | {"progress": then})
 
 
-@campaign_role(*LABELING_ROLES)
+@lease_holder
 @require_POST
-def label_heartbeat(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+def label_heartbeat(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | LapsedLease) -> HttpResponse:
     """Sent by a page that is looked at, so that its item stays with the person."""
     try:
-        heartbeat(request.user, _own_lease(request, campaign, lease_id), now=timezone.now())
+        heartbeat(request.user, lease, now=timezone.now())
     except LeaseLost:
         return HttpResponse(status=409)
     return HttpResponse(status=204)
 
 
-@campaign_role(*LABELING_ROLES)
+@lease_holder
 @require_POST
-def label_release(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> HttpResponse:
+def label_release(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | LapsedLease) -> HttpResponse:
     """Sent by a page that is left."""
-    release(request.user, _own_lease(request, campaign, lease_id))
+    release(request.user, lease)
     return HttpResponse(status=204)
-
-
-def _own_lease(request: AuthenticatedRequest, campaign: Campaign, lease_id: UUID) -> Slot | LapsedLease:
-    return get_lease(request.user, lease_id, campaign)
 
 
 def _check_partial(entered: Entered, size: int) -> None:
