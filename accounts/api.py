@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import transaction
 from django.db.models import QuerySet
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
@@ -67,9 +65,9 @@ class Person(AdminView):
         person, changes = get_object_or_404(User, pk=user_id), self.valid(PersonChangeSerializer)
         with transaction.atomic():
             if "role" in changes:
-                people.change_role(person, changes["role"])
+                people.change_role(person, changes["role"], by=self.user)
             if "is_active" in changes:
-                people.set_active(person, changes["is_active"])
+                people.set_active(person, changes["is_active"], by=self.user)
         return Response(PersonSerializer(person).data)
 
 
@@ -99,7 +97,8 @@ class InvitationDetail(ApiView):
     @extend_schema(responses={204: None})
     def delete(self, request: Request, invitation_id: int) -> Response:
         """Revoke: by an admin, or by a manager of the campaign it invites to."""
-        invitations.revoke(get_object_or_404(invitations.revocable_by(self.user), pk=invitation_id))
+        invitation = get_object_or_404(invitations.revocable_by(self.user), pk=invitation_id)
+        invitations.revoke(invitation, by=self.user)
         return Response(status=204)
 
 
@@ -147,7 +146,6 @@ class Token(ApiView):
     @extend_schema(responses={204: None})
     def delete(self, request: Request, token_id: int) -> Response:
         """Revoke one of your tokens."""
-        row: Any = get_object_or_404(ApiToken, user=self.user, pk=token_id, revoked_at=None)
-        row.revoked_at = timezone.now()
-        row.save(update_fields=["revoked_at"])
+        if not tokens.revoke_token(self.user, token_id):
+            raise Http404
         return Response(status=204)

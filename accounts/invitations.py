@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from accounts.models import CampaignRole, Invitation, SiteRole, User
 from accounts.tokens import digest_of
+from labeling.audit import record
 from labeling.models import Campaign, Membership
 
 
@@ -62,6 +63,7 @@ def create_invitation(
         created_by=sender,
         expires_at=(now or timezone.now()) + timedelta(days=days),
     )
+    record(sender, "invitation.create", email, campaign=campaign, role=campaign_role if campaign else role)
     return invitation, token
 
 
@@ -125,7 +127,9 @@ def revocable_by(user: User) -> QuerySet[Invitation]:
     return Invitation.objects.filter(campaign__in=Campaign.objects.with_role(user, CampaignRole.MANAGER))
 
 
-def revoke(invitation: Invitation) -> None:
+@transaction.atomic
+def revoke(invitation: Invitation, *, by: User | None = None) -> None:
     """Make an open invitation unusable; one that was used or revoked stays as it is."""
     open_one = Invitation.objects.filter(pk=invitation.pk, accepted_at=None, revoked_at=None)
-    open_one.update(revoked_at=timezone.now())
+    if open_one.update(revoked_at=timezone.now()):
+        record(by, "invitation.revoke", invitation.email, campaign=invitation.campaign)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from accounts.models import SiteRole, User
+from labeling.audit import record
 
 
 class LastAdmin(Exception):
@@ -14,13 +15,18 @@ class LastAdmin(Exception):
         super().__init__("This is the last active admin. Make somebody else an admin first.")
 
 
-def change_role(user: User, role: str) -> None:
+@transaction.atomic
+def change_role(user: User, role: str, *, by: User | None = None) -> None:
+    """Give the person another site role. Raises LastAdmin."""
     _change(user, role=role, is_superuser=False)
+    record(by, "person.role", user.username, role=role)
 
 
-def set_active(user: User, active: bool) -> None:
+@transaction.atomic
+def set_active(user: User, active: bool, *, by: User | None = None) -> None:
     """Deactivated people cannot sign in; their sessions, sockets and tokens stop at once. What they gave stays."""
     _change(user, is_active=active)
+    record(by, "person.active", user.username, active=active)
 
 
 @transaction.atomic

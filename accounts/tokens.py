@@ -15,6 +15,7 @@ from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
 from accounts.models import ApiToken, Scope, User
+from labeling.audit import record
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module, to know how people sign in
@@ -35,7 +36,19 @@ def create_token(user: User, *, name: str, days: int = 90, scope: str = Scope.MA
         scope=scope,
         expires_at=timezone.now() + timedelta(days=days),
     )
+    record(user, "token.create", name, scope=str(scope), days=days)
     return row, token
+
+
+def revoke_token(user: User, token_id: int) -> bool:
+    """Make one of the person's tokens useless. False if there is none to revoke."""
+    row = ApiToken.objects.filter(user=user, pk=token_id, revoked_at=None).first()
+    if row is None:
+        return False
+    row.revoked_at = timezone.now()
+    row.save(update_fields=["revoked_at"])
+    record(user, "token.revoke", row.name)
+    return True
 
 
 class TokenAuthentication(BaseAuthentication):

@@ -59,7 +59,7 @@ def person_role(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     form = RoleForm(request.POST)
     if form.is_valid():
         try:
-            people.change_role(person, form.cleaned_data["role"])
+            people.change_role(person, form.cleaned_data["role"], by=request.user)
             messages.success(request, f"{person} is now {person.get_role_display().lower()}.")
         except people.LastAdmin as error:
             messages.error(request, str(error))
@@ -73,7 +73,7 @@ def person_active(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     person = get_object_or_404(User, pk=user_id)
     active = request.POST.get("active") == "1"
     try:
-        people.set_active(person, active)
+        people.set_active(person, active, by=request.user)
         messages.success(request, f"{person} is {'active again' if active else 'deactivated'}.")
     except people.LastAdmin as error:
         messages.error(request, str(error))
@@ -106,7 +106,7 @@ def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> H
 def invitation_revoke(request: AuthenticatedRequest, invitation_id: int) -> HttpResponse:
     """By an admin, or by a manager of the campaign it invites to."""
     invitation = get_object_or_404(invitations.revocable_by(request.user), pk=invitation_id)
-    invitations.revoke(invitation)
+    invitations.revoke(invitation, by=request.user)
     messages.success(request, "The invitation is revoked.")
     if invitation.campaign is not None and not request.user.is_site_admin:
         return redirect("campaign_invitations", invitation.campaign.public_id)
@@ -174,8 +174,7 @@ def token_create(request: AuthenticatedRequest) -> HttpResponse:
 @signed_in
 @require_POST
 def token_revoke(request: AuthenticatedRequest, token_id: int) -> HttpResponse:
-    changed = ApiToken.objects.filter(user=request.user, pk=token_id, revoked_at=None).update(revoked_at=timezone.now())
-    if not changed:
+    if not tokens.revoke_token(request.user, token_id):
         raise Http404
     messages.success(request, "The token is revoked.")
     return redirect("profile")

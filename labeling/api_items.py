@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.api import CURSOR, OldestFirst, page_of
-from labeling import parquet
+from labeling import audit, parquet
 from labeling.access import MANAGER, REPORT_ROLES
 from labeling.api import CampaignView
 from labeling.exporting import CONTAINERS, EXPORTS, as_csv, export_lines
@@ -154,6 +154,7 @@ class CampaignExport(CampaignView):
             raise ValidationError({"as": f"Choose one of: {', '.join(EXPORTS[what].containers)}."})
         if container == "parquet" and not parquet.is_installed():
             raise ValidationError({"as": parquet.MISSING})
+        audit.record(self.user, "items.export", what, campaign=campaign, container=container)
         lines = export_lines(campaign, what, container)
         return download(request, lines, f"{campaign.public_id}-{what}.{container}", CONTAINERS[container])
 

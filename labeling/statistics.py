@@ -17,6 +17,7 @@ from django.db.models import Count, Max
 from django.utils import timezone
 
 from labeling.answers import Answers, read_answers, sources_of
+from labeling.biases import Biases, biases_of, lengths_of
 from labeling.duels import Duel, Leaderboard, duels_of, leaderboard_of
 from labeling.events import campaign_changed
 from labeling.models import Campaign, CampaignStatistics, Ranking
@@ -41,6 +42,7 @@ class Statistics:
     duels: list[Duel]
     leaderboard: Leaderboard
     qualities: list[Quality]
+    biases: Biases
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def compute(answers: Answers) -> Statistics:
         duels=duels_of(answers, sources),
         leaderboard=leaderboard_of(answers, sources),
         qualities=qualities_of(answers),
+        biases=biases_of(answers, sources, lengths_of(answers.items)),
     )
 
 

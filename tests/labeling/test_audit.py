@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import DatabaseError, transaction
 
+from accounts import invitations
 from accounts.models import User
 from labeling import audit
 from labeling.models import AuditEntry, Campaign
@@ -60,3 +61,24 @@ def test_the_log_goes_page_by_page(campaign: Campaign, admin: User, monkeypatch:
         if before is None:
             break
     assert seen == [f"file {number}" for number in (4, 3, 2, 1, 0)]
+
+
+def test_tokens_invitations_accounts_and_exports_are_written_down(
+    campaign: Campaign, admin: User, manager: User
+) -> None:
+    client = client_for(manager)
+    client.post("/profile/tokens", {"name": "script", "days": 30, "scope": "read"})
+    client.post(f"/profile/tokens/{manager.api_tokens.get().pk}/revoke")
+    invitation, _ = invitations.create_invitation(manager, campaign=campaign)
+    client.post(f"/invitations/{invitation.pk}/revoke")
+    client.get(f"/api/campaigns/{campaign.public_id}/export?what=preferences")
+    client_for(admin).post(f"/people/{manager.pk}/role", {"role": "researcher"})
+    entries, _ = audit.entries(None)
+    assert {(entry.verb, entry.actor) for entry in entries} >= {
+        ("token.create", manager),
+        ("token.revoke", manager),
+        ("invitation.create", manager),
+        ("invitation.revoke", manager),
+        ("items.export", manager),
+        ("person.role", admin),
+    }
