@@ -17,3 +17,4 @@ urlpatterns = [
     path("accounts/", include("accounts.sign_in_urls")),
     path("admin/", admin.site.urls),
 ]
+handler404 = "config.views.not_found"

@@ -6,9 +6,11 @@ import psycopg
 from django import get_version
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from django.views.defaults import page_not_found
 
 from accounts.access import AuthenticatedRequest, public, signed_in
 from accounts.models import SiteRole
@@ -36,3 +38,11 @@ def healthz(request: HttpRequest) -> JsonResponse:
     except psycopg.Error:
         return JsonResponse({"status": "database unreachable", "versions": versions}, status=503)
     return JsonResponse({"status": "ok", "versions": versions})
+
+
+@public
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """What does not exist: a page for people, a sentence for programs."""
+    if request.path.startswith("/api/"):
+        return JsonResponse({"detail": "Not found."}, status=404)
+    return page_not_found(request, exception)

@@ -11,7 +11,7 @@ from training.models import ModelArtifact, TrainingRun
 
 
 def link() -> Any:
-    return serializers.SlugRelatedField(slug_field="public_id", read_only=True)
+    return serializers.SlugRelatedField(slug_field="public_id", read_only=True, allow_null=True)
 
 
 class RunSerializer(serializers.ModelSerializer):
