@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling import api, api_items, api_tasks, api_webhooks
+from labeling import api, api_chats, api_items, api_tasks, api_webhooks
 
 urlpatterns = [
     path("campaigns/", api.CampaignList.as_view(), name="api_campaigns"),
@@ -44,6 +44,10 @@ urlpatterns = [
     ),
     path("campaigns/<str:campaign_id>/next", api_tasks.CampaignNext.as_view(), name="api_campaign_next"),
     path("campaigns/<str:campaign_id>/undo", api_tasks.CampaignUndo.as_view(), name="api_campaign_undo"),
+    path("campaigns/<str:campaign_id>/chat", api_chats.CampaignChat.as_view(), name="api_campaign_chat"),
+    path("campaigns/<str:campaign_id>/chat/say", api_chats.CampaignChatSay.as_view(), name="api_campaign_chat_say"),
+    path("campaigns/<str:campaign_id>/chat/again", api_chats.CampaignChatAgain.as_view(), name="api_chat_again"),
+    path("campaigns/<str:campaign_id>/chat/vote", api_chats.CampaignChatVote.as_view(), name="api_chat_vote"),
     path("leases/<uuid:lease>/submit", api_tasks.LeaseSubmit.as_view(), name="api_lease_submit"),
     path("leases/<uuid:lease>/heartbeat", api_tasks.LeaseHeartbeat.as_view(), name="api_lease_heartbeat"),
     path("leases/<uuid:lease>/release", api_tasks.LeaseRelease.as_view(), name="api_lease_release"),

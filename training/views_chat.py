@@ -15,12 +15,12 @@ from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole, User
 from labeling.access import campaign_role
 from labeling.chat_requests import standing
-from labeling.chat_setup import NoLiveChat, Participant, set_up
-from labeling.models import Campaign, Contestant, LiveChat
+from labeling.chat_setup import NoLiveChat, set_up
+from labeling.models import Campaign, LiveChat
 from labeling.questions import InvalidForm
 from labeling.views_campaigns import campaign_context
+from training.chats import contestants_of, models_for, participants_of
 from training.models import ModelArtifact
-from training.runs import weights_of
 
 PAGE = "training/live_chat.html"
 
@@ -42,28 +42,12 @@ class LiveChatForm(forms.ModelForm):
         fields = ["temperature", "max_new_tokens", "max_turns", "target", "is_on"]
         labels = {"is_on": "People can chat"}
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, campaign: Campaign, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        kinds = (ModelArtifact.Kind.BASE, ModelArtifact.Kind.POLICY)
         field = self.fields["models"]
         assert isinstance(field, forms.ModelMultipleChoiceField)
-        chosen = list(_active(self.instance).values_list("model", flat=True)) if self.instance.pk else []
-        models = ModelArtifact.objects.filter(kind__in=kinds)
-        field.queryset = models.visible_to(user) | models.filter(public_id__in=chosen)  # whoever chose them
-        self.initial["models"] = chosen
-
-    def participants(self) -> list[Participant]:
-        """The chosen models, under names that tell them apart."""
-        chosen = list(self.cleaned_data["models"])
-        names = [model.name for model in chosen]
-        return [
-            Participant(
-                model=model.public_id,
-                name=model.name if names.count(model.name) == 1 else f"{model.name} ({model.public_id})",
-                server=weights_of(model)["base"],
-            )
-            for model in chosen
-        ]
+        field.queryset = models_for(user, campaign)
+        self.initial["models"] = list(contestants_of(self.instance).values_list("model", flat=True))
 
     def settings(self) -> dict[str, Any]:
         return {name: self.cleaned_data[name] for name in self.Meta.fields}
@@ -73,10 +57,14 @@ class LiveChatForm(forms.ModelForm):
 @require_http_methods(["GET", "HEAD", "POST"])
 def live_chat(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     found = LiveChat.objects.filter(pk=campaign.pk).first()
-    form = LiveChatForm(request.POST or None, instance=found, user=request.user)
+    form = LiveChatForm(request.POST or None, instance=found, user=request.user, campaign=campaign)
     if request.method == "POST" and form.is_valid():
         try:
-            set_up(Campaign.objects.get(pk=campaign.pk), form.participants(), **form.settings())
+            set_up(
+                Campaign.objects.get(pk=campaign.pk),
+                participants_of(list(form.cleaned_data["models"])),
+                **form.settings(),
+            )
             messages.success(request, "Saved. The models are loaded when somebody begins a chat.")
             return redirect("campaign_live_chat", campaign.public_id)
         except (NoLiveChat, InvalidForm) as problem:
@@ -96,12 +84,8 @@ def _standing(campaign: Campaign) -> dict[str, Any]:
     found = LiveChat.objects.filter(pk=campaign.pk).first()
     if found is None:
         return {"live_chat": None}
-    contestants = list(_active(found).select_related("server"))
+    contestants = contestants_of(found).select_related("server")
     return {
         "live_chat": found,
         "contestants": [(one, standing(one.server, now=timezone.now())) for one in contestants],
     }
-
-
-def _active(live_chat: LiveChat) -> Any:
-    return Contestant.objects.filter(live_chat=live_chat, is_active=True).order_by("pk")
