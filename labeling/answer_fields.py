@@ -6,7 +6,7 @@ What came back is in the words of the page: completions are letters. `questionna
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.http import QueryDict
@@ -41,6 +41,7 @@ class Button:
     kind: str
     key: str
     letter: str = ""
+    step: int = 0
     degree: str = ""
 
 
@@ -73,13 +74,13 @@ def buttons(form: Form) -> list[Button]:
     Two sides have the keys 1 and 2; a scale is counted through from the left.
     """
     degrees = list(enumerate(form.strength, 1))
-    left = [Button(f"A:{n}", "side", "", "A", word) for n, word in reversed(degrees)] or [Button("A", "side", "", "A")]
-    right = [Button(f"B:{n}", "side", "", "B", word) for n, word in degrees] or [Button("B", "side", "", "B")]
+    right = [Button(f"B:{n}", "side", "", "B", n, word) for n, word in degrees] or [Button("B", "side", "", "B")]
+    left = [replace(button, value=f"A{button.value[1:]}", letter="A") for button in reversed(right)]
     middle = [Button(TIE, "tie", "=")] if form.ties else []
     scale = [*left, *(middle if degrees else []), *right]
     numbered = {button.value: str(n) for n, button in enumerate(scale, 1)}
     row = [*left, *middle, *right]
-    keyed = [Button(b.value, b.kind, numbered.get(b.value, b.key), b.letter, b.degree) for b in row]
+    keyed = [replace(button, key=numbered.get(button.value, button.key)) for button in row]
     if form.both_bad:
         keyed.append(Button(BOTH_BAD, "both_bad", "0"))
     if form.cannot_tell:

@@ -13,6 +13,7 @@ from labeling.formats import columns
 from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS
 from labeling.models import Campaign, QualityRules
+from labeling.presets import PRESETS
 from labeling.protocols import LABELS
 from labeling.webhooks import events_for
 
@@ -46,6 +47,19 @@ class CampaignForm(forms.ModelForm):
         """Left as it is by whoever does not send it."""
         order: str = self.cleaned_data["order"] or self.instance.order
         return order
+
+
+class NewCampaignForm(CampaignForm):
+    """A campaign that begins with a preset, which says what people compare."""
+
+    preset = forms.ChoiceField(
+        choices=[(preset.name, preset.title) for preset in PRESETS.values()],
+        initial="plain",
+        widget=forms.RadioSelect,
+    )
+
+    class Meta(CampaignForm.Meta):
+        fields = ["name", "overlap", "order", "guidelines"]
 
 
 class ImportForm(forms.Form):

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from labeling import views_campaigns, views_chat, views_items, views_label, views_webhooks
+from labeling import views_campaigns, views_chat, views_form, views_items, views_label, views_webhooks
 
 urlpatterns = [
     path("", include("labeling.urls_quality")),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/live", views_campaigns.campaign_live, name="campaign_live"),
     path("campaigns/<str:campaign_id>/report", views_campaigns.campaign_report, name="campaign_report"),
     path("campaigns/<str:campaign_id>/settings", views_campaigns.campaign_settings, name="campaign_settings"),
+    path("campaigns/<str:campaign_id>/questions", views_form.campaign_form, name="campaign_form"),
     path("campaigns/<str:campaign_id>/state", views_campaigns.campaign_state, name="campaign_state"),
     path("campaigns/<str:campaign_id>/delete", views_campaigns.campaign_delete, name="campaign_delete"),
     path("campaigns/<str:campaign_id>/restore", views_campaigns.campaign_restore, name="campaign_restore"),

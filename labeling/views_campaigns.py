@@ -19,8 +19,10 @@ from labeling import campaigns, reports, retention
 from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
 from labeling.assignment import progress, why_empty
 from labeling.exporting import EXPORTS
-from labeling.forms import MAX_GUIDELINES, CampaignForm, MemberForm, RoleForm
+from labeling.forms import MAX_GUIDELINES, CampaignForm, MemberForm, NewCampaignForm, RoleForm
 from labeling.models import Campaign, Contribution, Membership
+from labeling.presets import PRESETS
+from labeling.questions import InvalidForm
 from labeling.steering import standing
 
 STATE_ORDER = ["open", "paused", "draft", "closed"]
@@ -65,12 +67,13 @@ def _with_counts(user: User) -> QuerySet[Campaign, Any]:
 @researcher
 @require_http_methods(["GET", "HEAD", "POST"])
 def campaign_new(request: AuthenticatedRequest) -> HttpResponse:
-    form = CampaignForm(request.POST or None)
+    form = NewCampaignForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         campaign = campaigns.create_campaign(request.user, **form.cleaned_data)
         messages.success(request, "The campaign is a draft. Bring in what is to be compared, then open it.")
         return redirect("campaign_import", campaign.public_id)
-    return render(request, "labeling/campaign_new.html", {"form": form}, status=422 if form.errors else 200)
+    context = {"form": form, "presets": PRESETS}
+    return render(request, "labeling/campaign_new.html", context, status=422 if form.errors else 200)
 
 
 @signed_in
@@ -122,7 +125,7 @@ def campaign_settings(request: AuthenticatedRequest, campaign: Campaign) -> Http
             campaigns.update_campaign(Campaign.objects.get(pk=campaign.pk), by=request.user, **form.cleaned_data)
             messages.success(request, "Saved.")
             return redirect("campaign_settings", campaign.public_id)
-        except campaigns.CampaignChangeRefused as refusal:
+        except (campaigns.CampaignChangeRefused, InvalidForm) as refusal:
             form.add_error(None, str(refusal))
     shown = Campaign.objects.get(pk=campaign.pk)  # a ModelForm writes into the instance even when it is refused
     context = campaign_context(request, shown, "settings") | {"form": form}

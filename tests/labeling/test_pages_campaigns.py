@@ -56,7 +56,7 @@ def test_only_an_open_campaign_can_be_labeled_from_the_list(campaign: Campaign, 
 
 
 def test_a_researcher_creates_a_draft_and_manages_it(researcher: User, annotator: User) -> None:
-    data = {"name": "Tone", "protocol": "ranking", "overlap": 3, "guidelines": "# Be kind"}
+    data = {"name": "Tone", "preset": "instructgpt", "overlap": 3, "guidelines": "# Be kind"}
     client = client_for(researcher)
     assert client.post(reverse("campaign_new"), data | {"overlap": 0}).status_code == 422
     response = client.post(reverse("campaign_new"), data)
