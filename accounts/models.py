@@ -23,6 +23,7 @@ class CampaignRole(models.TextChoices):
 
 class User(AbstractUser):
     role = models.CharField(max_length=12, choices=SiteRole, default=SiteRole.ANNOTATOR)
+    preferences = models.JSONField(default=dict, db_default={}, blank=True, editable=False)
 
     class Meta:
         constraints = [

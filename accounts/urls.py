@@ -11,6 +11,7 @@ urlpatterns = [
     path("invitations/<int:invitation_id>/revoke", views.invitation_revoke, name="invitation_revoke"),
     path("invite/<str:token>/", views.invitation_accept, name="invitation_accept"),
     path("profile/", views.profile, name="profile"),
+    path("profile/preferences", views.preferences_save, name="preferences_save"),
     path("profile/tokens", views.token_create, name="token_create"),
     path("profile/tokens/<int:token_id>/revoke", views.token_revoke, name="token_revoke"),
 ]

@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -16,6 +17,7 @@ from accounts import invitations, people, tokens
 from accounts.access import AuthenticatedRequest, public, signed_in, site_admin
 from accounts.forms import AcceptForm, CampaignInviteForm, InviteForm, RoleForm, TokenForm
 from accounts.models import ApiToken, CampaignRole, Invitation, SiteRole, User
+from accounts.preferences import InvalidPreference, preferences_of, set_preferences
 from labeling.access import campaign_role
 from labeling.models import Campaign
 
@@ -162,6 +164,21 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
 
 @signed_in
 @require_POST
+def preferences_save(request: AuthenticatedRequest) -> HttpResponse:
+    """One setting or several; what is not sent stays. Back to the page that asked, or only a status for its script."""
+    given = {name: value for name, value in request.POST.items() if name not in ("csrfmiddlewaretoken", "next")}
+    try:
+        set_preferences(request.user, {name: str(value) for name, value in given.items()})
+    except InvalidPreference as problem:
+        return HttpResponse(str(problem), status=422, content_type="text/plain")
+    if request.htmx:
+        return HttpResponse(status=204)
+    back = request.POST.get("next", "")
+    return redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}) else "profile")
+
+
+@signed_in
+@require_POST
 @never_cache
 def token_create(request: AuthenticatedRequest) -> HttpResponse:
     form = TokenForm(request.user, request.POST)
@@ -188,6 +205,7 @@ def _profile_page(
         "tokens": ApiToken.objects.filter(user=request.user, revoked_at=None).order_by("-pk"),
         "form": form,
         "new_token": token,
+        "preferences": preferences_of(request.user),
         "now": timezone.now(),
     }
     return render(request, "accounts/profile.html", ctx, status=status)

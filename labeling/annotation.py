@@ -127,7 +127,7 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
 
 @transaction.atomic
 def revise(user: User, ranking: Ranking, **answer: Unpack[Answer]) -> Ranking:
-    """A new version of an accepted answer of this person. Raises InvalidRanking, LeaseLost."""
+    """A new version of an accepted answer of this person; its time is added. Raises InvalidRanking, LeaseLost."""
     campaign = ranking.campaign
     if campaign.state != Campaign.State.OPEN:
         raise LeaseLost("The campaign is not open, so answers stay as they are.")
@@ -137,6 +137,7 @@ def revise(user: User, ranking: Ranking, **answer: Unpack[Answer]) -> Ranking:
         raise LeaseLost("This answer has been changed or taken back since.")
     shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order, kind=old.kind)
     new = _new_ranking(user, shown, answer)
+    new.active_ms = min(old.active_ms + new.active_ms, MAX_ACTIVE_MS)
     campaign_changed(campaign)
     return _supersede(old, new)
 

@@ -30,6 +30,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import connection, transaction
+from django.db.models import Q, Value
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from accounts.models import User
@@ -42,6 +44,7 @@ from labeling.questionnaire import Form, parse_form
 MIN_LEASE = timedelta(minutes=2)
 MAX_LEASE = timedelta(minutes=15)
 MAX_HOLD = timedelta(hours=1)
+LEAVE_LEASE = timedelta(seconds=20)  # enough for a page to load again
 AHEAD_LEASE = timedelta(seconds=90)  # three heartbeats of the page
 
 
@@ -245,6 +248,15 @@ def heartbeat(user: User, lease: Slot | LapsedLease, *, now: datetime) -> dateti
     if True not in extended:
         raise LeaseLost
     return extended[True]
+
+
+@transaction.atomic
+def leave(user: User, lease: Slot | LapsedLease, *, now: datetime) -> None:
+    """The page went away, perhaps only to be loaded again: soon the slot is free, with what was claimed ahead."""
+    lock_contribution(user, lease.campaign)
+    held = Slot.objects.filter(campaign=lease.campaign, user=user, state=Slot.State.LEASED)
+    shown_here = held.filter(Q(lease=lease.lease) | Q(leased_at=None))
+    shown_here.update(expires_at=Least("expires_at", Value(now + LEAVE_LEASE)))
 
 
 @transaction.atomic

@@ -27,7 +27,7 @@ TRANSITIONS = {
     "paused": {"open", "closed"},
     "closed": {"open"},
 }
-EDITABLE = ("name", "guidelines", "protocol", "form", "overlap", "order")
+EDITABLE = ("name", "guidelines", "protocol", "form", "overlap", "order", "edit_minutes")
 
 
 class CampaignChangeRefused(Exception):

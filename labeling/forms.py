@@ -33,7 +33,7 @@ class CampaignForm(forms.ModelForm):
 
     class Meta:
         model = Campaign
-        fields = ["name", "protocol", "overlap", "order", "guidelines"]
+        fields = ["name", "protocol", "overlap", "order", "edit_minutes", "guidelines"]
         widgets = {"protocol": forms.RadioSelect, "order": forms.RadioSelect}
         help_texts = {"overlap": "How many people answer each item. More than one shows how far they agree."}
 
@@ -42,6 +42,10 @@ class CampaignForm(forms.ModelForm):
         if self.instance.pk and self.instance.items.exists():
             self.fields["protocol"].disabled = True
         self.fields["order"].required = False
+
+    def clean_edit_minutes(self) -> int:
+        minutes: int | None = self.cleaned_data["edit_minutes"]
+        return self.instance.edit_minutes if minutes is None else minutes
 
     def clean_order(self) -> str:
         """Left as it is by whoever does not send it."""

@@ -1,6 +1,14 @@
 from django.urls import include, path
 
-from labeling import views_campaigns, views_chat, views_form, views_items, views_label, views_webhooks
+from labeling import (
+    views_campaigns,
+    views_chat,
+    views_form,
+    views_history,
+    views_items,
+    views_label,
+    views_webhooks,
+)
 
 urlpatterns = [
     path("", include("labeling.urls_quality")),
@@ -34,6 +42,12 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/items/<str:item_id>/", views_items.campaign_item, name="campaign_item"),
     path("campaigns/<str:campaign_id>/label/", views_label.label, name="label"),
     path("campaigns/<str:campaign_id>/label/next", views_label.label_next, name="label_next"),
+    path("campaigns/<str:campaign_id>/label/answers/", views_history.label_history, name="label_history"),
+    path(
+        "campaigns/<str:campaign_id>/label/answers/<str:own_ranking_id>/",
+        views_history.label_revise,
+        name="label_revise",
+    ),
     path("campaigns/<str:campaign_id>/label/undo", views_label.label_undo, name="label_undo"),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/submit", views_label.label_submit, name="label_submit"),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/skip", views_label.label_skip, name="label_skip"),

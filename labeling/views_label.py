@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -15,8 +16,9 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import reswap, retarget
 
 from accounts.access import AuthenticatedRequest
+from accounts.preferences import KEYS, preferences_of
 from labeling.access import LABELING_ROLES, campaign_role, lease_holder
-from labeling.annotation import CannotUndo, submit_and_claim, undo_last
+from labeling.annotation import Answer, CannotUndo, submit_and_claim, undo_last
 from labeling.answer_fields import whole_number
 from labeling.assignment import (
     LeaseLost,
@@ -25,8 +27,8 @@ from labeling.assignment import (
     claim_next,
     current_task,
     heartbeat,
+    leave,
     progress,
-    release,
     skip,
     why_empty,
 )
@@ -35,6 +37,7 @@ from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols import LABELS, InvalidRanking, in_words, tiers_of_labels
 from labeling.questionnaire import labels_to_indices
 from labeling.screen import Entered, read_form, screen_of
+from labeling.word_diff import are_alike, single_texts, word_diff
 
 PAGE = "labeling/label.html"
 
@@ -64,14 +67,8 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease: Slot 
         ranking, task = submit_and_claim(
             request.user,
             lease,
-            tiers=tiers_of_labels(entered.order, lease.shown_order),
-            cannot_tell=entered.cannot_tell,
-            flags=entered.flags,
-            rationale=entered.rationale,
-            active_ms=entered.active_ms,
-            details=labels_to_indices(entered.details, lease.shown_order),
-            form_version=version,
             now=timezone.now(),
+            **answer_of(entered, lease.shown_order, version),
         )
     except InvalidRanking as problem:
         return _refused(request, campaign, str(problem), entered, lease.lease, status=422)
@@ -112,7 +109,7 @@ def label_ahead(request: AuthenticatedRequest, campaign: Campaign, lease: Slot |
     task = claim_ahead(request.user, lease, now=timezone.now())
     if task is None:
         return HttpResponse(status=204)
-    context = _context(request, campaign, task, asked=False)
+    context = screen_context(request, campaign, task, asked=False)
     then = replace(context["progress"], mine=context["progress"].mine + 1)
     return render(request, f"{PAGE}#task", context | {"progress": then})
 
@@ -132,8 +129,21 @@ def label_heartbeat(request: AuthenticatedRequest, campaign: Campaign, lease: Sl
 @require_POST
 def label_release(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | LapsedLease) -> HttpResponse:
     """Sent by a page that is left."""
-    release(request.user, lease)
+    leave(request.user, lease, now=timezone.now())
     return HttpResponse(status=204)
+
+
+def answer_of(entered: Entered, shown_order: Sequence[int], form_version: int) -> Answer:
+    """What was entered in the letters of a screen, as an answer. Raises InvalidRanking."""
+    return Answer(
+        tiers=tiers_of_labels(entered.order, shown_order),
+        cannot_tell=entered.cannot_tell,
+        flags=entered.flags,
+        rationale=entered.rationale,
+        active_ms=entered.active_ms,
+        details=labels_to_indices(entered.details, shown_order),
+        form_version=form_version,
+    )
 
 
 def _check_partial(entered: Entered, size: int) -> None:
@@ -150,7 +160,7 @@ def _moved_on(
     Without the item, where the page was right about which one would come and shows it already.
     """
     if request.htmx:
-        context = _context(request, campaign, task, asked=True) | {"said": said, "can_undo": can_undo}
+        context = screen_context(request, campaign, task, asked=True) | {"said": said, "can_undo": can_undo}
         shown = task is not None and request.POST.get("shown") == str(task.lease)
         return render(request, f"{PAGE}#{'confirmed' if shown else 'moved_on'}", context)
     if said:
@@ -176,26 +186,34 @@ def _refused(
         return reswap(retarget(response, "#task-problem"), "innerHTML")
     task = current_task(request.user, campaign)
     same = task is not None and task.lease == lease_id
-    context = _context(request, campaign, task, entered if same else None, asked=False)
+    context = screen_context(request, campaign, task, entered if same else None, asked=False)
     lost = None if same or not (entered.ranks or entered.rationale) else in_words(entered.order)
     context |= {"problem": problem, "status": status, "lost": lost, "entered": entered}
     return render(request, PAGE, context, status=status)
 
 
 def _page(request: AuthenticatedRequest, campaign: Campaign, task: Task | None, *, asked: bool) -> HttpResponse:
-    return render(request, PAGE, _context(request, campaign, task, asked=asked))
+    return render(request, PAGE, screen_context(request, campaign, task, asked=asked))
 
 
-def _context(
+def screen_context(
     request: AuthenticatedRequest,
     campaign: Campaign,
     task: Task | None,
     entered: Entered | None = None,
     *,
-    asked: bool,
+    asked: bool = False,
 ) -> dict[str, Any]:
+    """What `label.html` shows; `asked`: for an item, so that there being none needs a reason."""
     why = why_empty(request.user, campaign, now=timezone.now()) if task is None and asked else ""
+    view = preferences_of(request.user)
+    texts = single_texts(task) if task else None
+    alike = texts is not None and are_alike(*texts)
     return {
+        "view": view,
+        "keys": KEYS,
+        "alike": alike,
+        "differences": dict(zip("AB", word_diff(*texts), strict=True)) if texts and alike and view.diff else {},
         "campaign": campaign,
         "progress": progress(request.user, campaign),
         "screen": screen_of(task, entered) if task else None,

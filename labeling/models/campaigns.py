@@ -49,6 +49,14 @@ class Campaign(models.Model):
     slot_count = models.PositiveIntegerField(
         default=0, editable=False, help_text="Slots that are not void; kept here so that progress needs no counting."
     )
+    edit_minutes = models.PositiveSmallIntegerField(
+        "Answers can be changed for so many minutes",
+        default=60,
+        db_default=60,
+        blank=True,
+        validators=[MaxValueValidator(10_080)],
+        help_text="By whoever gave them, from the list of their answers. 0: never.",
+    )
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from django import template
+from django.template import Context
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from labeling import rendering
@@ -16,6 +18,17 @@ ROLE_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
 def markdown(text: str) -> SafeString:
     """Untrusted markdown as safe HTML. Put it into an element with `class="md" dir="auto" hx-disable`."""
     return rendering.render_markdown(text)
+
+
+@register.simple_tag(takes_context=True)
+def text_of(context: Context, content: str, label: str = "") -> SafeString:
+    """Untrusted text of a message in its element, as the person wants to see it: rendered, raw, or with differences."""
+    if label and (words := context.get("differences", {}).get(label)):
+        marked = ((format_html("<mark>{}</mark>", text) if own else text,) for text, own in words)
+        return format_html('<div class="raw" dir="auto" hx-disable>{}</div>', format_html_join("", "{}", marked))
+    if getattr(context.get("view"), "raw", False):
+        return format_html('<div class="raw" dir="auto" hx-disable>{}</div>', rendering.visible(content))
+    return format_html('<div class="md" dir="auto" hx-disable>{}</div>', rendering.render_markdown(content))
 
 
 @register.filter

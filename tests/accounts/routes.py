@@ -119,16 +119,18 @@ def make_corner(name: str, admin: User) -> Corner:
         shown_order=[0, 1],
     )
     campaign.contributions.create(user=reviewer)
-    ranking = Ranking.objects.create(
-        item=item,
-        campaign=campaign,
-        user=annotator,
-        labeler=name,
-        tiers=[[0], [1]],
-        status="withdrawn",
-        protocol="pair",
-        guidelines_version=1,
-    )
+    campaign.contributions.create(user=annotator, done=1, extra=1)
+    given = {
+        "item": item,
+        "campaign": campaign,
+        "user": annotator,
+        "labeler": name,
+        "tiers": [[0], [1]],
+        "shown_order": [0, 1],
+        "protocol": "pair",
+        "guidelines_version": 1,
+    }
+    ranking = Ranking.objects.create(status="withdrawn", **given)
     run = TrainingRun.objects.create(name=name, kind="reward", state="succeeded", owner=researcher, campaign=campaign)
     model = ModelArtifact.objects.create(name=name, kind="reward", base_model="base", run=run, created_by=researcher)
     webhook = Webhook.objects.create(campaign=campaign, url="https://example.org/hook", created_by=admin)
@@ -139,6 +141,7 @@ def make_corner(name: str, admin: User) -> Corner:
         "import_id": Import.objects.create(campaign=campaign, user=admin, name="file.jsonl").pk,
         "item_id": item.public_id,
         "ranking_id": ranking.public_id,
+        "own_ranking_id": Ranking.objects.create(**given).public_id,
         "lease": lease,
         "lease_id": lease,
         "run_id": run.public_id,

@@ -33,6 +33,7 @@ BY_METHOD = {("api_campaigns", "POST"): "researcher"}
 HOLDERS = {
     "lease": {"annotator"},
     "lease_id": {"annotator"},
+    "own_ranking_id": {"annotator"},
     "token_id": {"annotator"},
     "invitation_id": {"manager", "lead", "admin"},
 }

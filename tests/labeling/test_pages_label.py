@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,9 +14,9 @@ from django.utils import timezone
 from accounts.models import User
 from labeling.access import get_lease
 from labeling.annotation import submit_ranking
-from labeling.assignment import Task, claim_next, current_task, release
+from labeling.assignment import LEAVE_LEASE, Task, claim_next, current_task, release
 from labeling.campaigns import change_state
-from labeling.models import Campaign, Ranking, Skip
+from labeling.models import Campaign, Ranking, Skip, Slot
 from labeling.screen import shared_turns
 from tests.conftest import client_for, make_member, make_user
 from tests.labeling.conftest import add_items
@@ -102,8 +103,9 @@ def test_cannot_tell_is_neither_a_tie_nor_a_skip(
 def test_nothing_is_prefilled(ranking_campaign: Campaign, annotator: User) -> None:
     client = client_for(annotator)
     page = client.post(url("label_next", ranking_campaign), follow=True)
-    assert " selected" not in page.text
-    assert " checked" not in page.text
+    task = page.text.partition('id="task"')[2]
+    assert " selected" not in task
+    assert " checked" not in task
 
 
 def test_leaving_some_unranked_is_asked_about_once_and_keeps_what_was_entered(
@@ -255,7 +257,10 @@ def test_heartbeat_and_release_answer_by_status_alone(campaign: Campaign, annota
     client = client_for(annotator)
     assert client.post(url("label_heartbeat", campaign, task.lease)).status_code == 204
     assert client.post(url("label_release", campaign, task.lease)).status_code == 204
-    assert current_task(annotator, campaign) is None
+    other = make_member(campaign, make_user("other"), "annotator")
+    assert current_task(annotator, campaign) == replace(task, expires_at=Slot.objects.get().expires_at)  # a reload
+    assert claim_next(other, campaign, now=timezone.now()) is None
+    assert claim_next(other, campaign, now=timezone.now() + LEAVE_LEASE) is not None
     assert client.post(url("label_heartbeat", campaign, task.lease)).status_code == 409
 
 

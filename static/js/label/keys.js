@@ -1,8 +1,11 @@
 // Every action has a key.
 import { answerAction, moveMarked, pickAction, submit } from "./answer.js";
 import { $, $$, task } from "./dom.js";
+import { meaningOf } from "./keymap.js";
 import { closeAll, open, panels } from "./panels.js";
+import { pause } from "./pause.js";
 import { press } from "./time.js";
+import { toggleDiff, turnTab } from "./view.js";
 
 const COMMON = {
   f: () => open($("#notes"), $("#notes input")),
@@ -10,10 +13,17 @@ const COMMON = {
   s: () => open($("#skip"), $("#skip input:checked") || $("#skip input")),
   g: () => open($("#guidelines"), $(".drawer-body")),
   u: () => press($("#undo")),
+  d: toggleDiff,
+  "[": () => turnTab(-1),
+  "]": () => turnTab(1),
+  p: pause,
+  h: () => $("#history").click(),
   "?": () => $("#keys").showModal(),
 };
 function actionFor(event) {
-  const { key, target } = event;
+  const { target } = event;
+  const key = meaningOf(event.key);
+  if (key === null) return null;
   if (target.closest("dialog")) return null;
   if (key === "Escape") return closeAll;
   if ($("#skip")?.open && /^[1-9]$/.test(key) && target.type === "radio") {

@@ -15,6 +15,8 @@ async function beat() {
 setInterval(beat, HEARTBEAT_MS);
 document.addEventListener("visibilitychange", beat);
 
+beat(); // after a reload the item is about to go back
+
 addEventListener("pagehide", () => {
   if (task().dataset.release) post(task().dataset.release, { keepalive: true });
 });

@@ -2,13 +2,19 @@
 import { fadeToast } from "../toast.js";
 import { showDifference, startAnswer } from "./answer.js";
 import { $, $$, isRanking, say } from "./dom.js";
+import { restoreDraft } from "./drafts.js";
+import { showKeys } from "./keymap.js";
 import "./keys.js";
 import "./lease.js";
 import { rememberGuidelines } from "./panels.js";
 import * as steps from "./steps.js";
 import { restartTime } from "./time.js";
+import { showTabs } from "./view.js";
 
 function begin() {
+  restoreDraft();
+  showTabs();
+  showKeys($("#task"));
   for (const row of $$("#keys [data-for]")) {
     row.hidden = isRanking() ? row.dataset.for !== "ranking" : row.dataset.for !== "pair";
   }
@@ -34,6 +40,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
   fadeToast();
 });
 
+showKeys(document);
 begin();
 rememberGuidelines();
 steps.start(shown);

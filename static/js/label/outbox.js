@@ -7,7 +7,7 @@ const RETRY_MS = 5_000;
 const KEEPALIVE_BYTES = 60_000; // browsers finish what is smaller even when the page goes away
 const KEY = `outbox:${$("#waiting").dataset.user}`;
 
-let steps = read(); // {url, lease, shown, body}, in order; `shown` is the lease of the item that the page shows by then
+let steps = read(); // {url, item, lease, shown, body}, in order; `shown` is the lease of the item that the page shows by then
 let sending = null;
 
 function read() {

@@ -2,7 +2,7 @@
 import { restingPlace } from "./answer.js";
 import { $, $$ } from "./dom.js";
 
-export const panels = () => $$("#notes, #skip, #guidelines");
+export const panels = () => $$("#notes, #skip, #guidelines, #view");
 
 export function open(panel, focus) {
   for (const other of panels()) other.open = other === panel;

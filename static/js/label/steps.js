@@ -3,6 +3,7 @@
 import { fadeToast, toast } from "../toast.js";
 import { $, task } from "./dom.js";
 import { postForParts } from "./net.js";
+import { dropDraft } from "./drafts.js";
 import * as outbox from "./outbox.js";
 import { restartTime } from "./time.js";
 
@@ -30,12 +31,12 @@ const isSending = () => task().ariaBusy === "true";
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (event.defaultPrevented || !form.matches("#answer, #skip-form")) return;
+  if (event.defaultPrevented || !form.matches("#answer:not([data-plain]), #skip-form")) return;
   event.preventDefault();
   if (isSending()) return;
   const body = new FormData(form, event.submitter);
   body.delete("csrfmiddlewaretoken");
-  const step = { url: form.action, lease: task().dataset.lease, shown: ahead?.dataset.lease, body: `${new URLSearchParams(body)}` };
+  const step = { url: form.action, item: task().dataset.item, lease: task().dataset.lease, shown: ahead?.dataset.lease, body: `${new URLSearchParams(body)}` };
   outbox.add(step);
   left = { step, node: task(), next: ahead };
   if (ahead) show(ahead);
@@ -78,6 +79,7 @@ const REFUSED = {
 
 function taken(step, parts) {
   outbox.drop(step);
+  dropDraft(step.item);
   const next = parts.querySelector("#task");
   for (const part of [...parts.children]) {
     if (part !== next && part.id) document.getElementById(part.id)?.replaceWith(part);

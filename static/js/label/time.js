@@ -4,15 +4,19 @@ const CALM_MS = 350; // keys this soon after a new item were meant for the one b
 
 let shownAt = 0;
 let activeMs = 0;
+let workedMs = 0;
+let paused = false;
 let lastSign = 0;
 let lastTick = performance.now();
 for (const name of ["pointermove", "pointerdown", "keydown", "scroll", "wheel", "touchmove"]) {
   document.addEventListener(name, () => { lastSign = performance.now(); }, { capture: true, passive: true });
 }
-const isActive = () => document.visibilityState === "visible" && performance.now() - lastSign < IDLE_MS;
+const isActive = () => !paused && document.visibilityState === "visible" && performance.now() - lastSign < IDLE_MS;
 setInterval(() => {
   const now = performance.now();
-  if (isActive()) activeMs += Math.min(now - lastTick, 1000);
+  const step = isActive() ? Math.min(now - lastTick, 1000) : 0;
+  activeMs += step;
+  workedMs += step;
   lastTick = now;
 }, 250);
 
@@ -22,6 +26,8 @@ export function restartTime(spent = 0) {
   lastSign = shownAt;
 }
 
+export const workedTime = () => workedMs;
+export const setPaused = (on) => { paused = on; };
 export const activeTime = () => Math.round(activeMs);
 export const isCalm = () => performance.now() - shownAt > CALM_MS;
 
