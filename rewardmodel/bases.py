@@ -30,7 +30,7 @@ def load_base(base: str, dtype: torch.dtype, **options: Any) -> tuple[Any, Any, 
         names, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         causal = config.model_type in names and config.model_type not in masked
         auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
-        model = auto.from_pretrained(base, dtype=dtype, trust_remote_code=False, **options)
+        model = auto.from_pretrained(base, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         if isinstance(error, RewardModelError):
