@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
-from labeling.models import Campaign, Completion, Ranking
+from labeling.models import Campaign, Completion, Kind, Ranking
 
 Tiers = list[list[int]]
 
@@ -30,6 +30,8 @@ class Answers:
     """How often, by person."""
     partial: bool
     """There are more answers than these newest ones."""
+    both_bad: frozenset[int] = frozenset()
+    """Rows that say that both completions are bad. In `tiers` these are ties."""
 
     def shared(self) -> Answers:
         """Those to items that two people or more ranked."""
@@ -43,23 +45,31 @@ class Answers:
 
 
 def read_answers(campaign: Campaign) -> Answers:
-    """The newest accepted answers, within bounds of their number and their pairs."""
-    given = Ranking.objects.accepted().filter(campaign=campaign, origin=Ranking.Origin.PERSON).order_by("-pk")
-    rows = given.values_list("item_id", "user_id", "tiers", "shown_order", "cannot_tell")
-    found = Answers([], [], [], [], Counter(), partial=False)
-    pairs = 0
-    for number, (item, person, tiers, shown, cannot_tell) in enumerate(rows[: MAX_ANSWERS + 1].iterator()):
+    """The newest accepted answers, within bounds of their number and their pairs.
+
+    What a reviewer decided is left out: who knows the other answers does not agree with them independently.
+    """
+    given = Ranking.objects.accepted().filter(campaign=campaign, origin=Ranking.Origin.PERSON, kind=Kind.NORMAL)
+    columns = given.order_by("-pk").values_list(
+        "item_id", "user_id", "tiers", "shown_order", "cannot_tell", "details__both_bad"
+    )
+    found, pairs = Answers([], [], [], [], Counter(), partial=False), 0
+    both_bad = set()
+    for number, (item, person, tiers, shown, cannot_tell, bad) in enumerate(columns[: MAX_ANSWERS + 1].iterator()):
         pairs += comb(sum(map(len, tiers)), 2)
         if number == MAX_ANSWERS or pairs > MAX_PAIRS:
-            return Answers(found.items, found.people, found.tiers, found.shown, found.cannot_tell, partial=True)
+            found = replace(found, partial=True)
+            break
         if cannot_tell:
             found.cannot_tell[person] += 1
             continue
+        if bad is True:
+            both_bad.add(len(found.items))
         found.items.append(item)
         found.people.append(person)
         found.tiers.append(tiers)
         found.shown.append(shown)
-    return found
+    return replace(found, both_bad=frozenset(both_bad))
 
 
 def sources_of(items: Iterable[int]) -> dict[int, dict[int, str]]:

@@ -185,12 +185,15 @@ class PlaceSerializer(serializers.Serializer[Any]):
     source = serializers.CharField()  # type: ignore[assignment]
     strength = EstimateSerializer(help_text="In logits; the average is 0.")
     comparisons = serializers.IntegerField()
+    both_bad = EstimateSerializer(help_text="Share of answers that called both bad, which count for nobody.")
 
 
 class LeaderboardSerializer(serializers.Serializer[Any]):
     places = PlaceSerializer(many=True)
     joined = serializers.BooleanField(help_text="All sources were compared, at least through others.")
     decided = serializers.BooleanField(help_text="And each beat all others like that; else a weak prior holds them.")
+    model = serializers.CharField(help_text="Bradley-Terry, Rao-Kupper or Plackett-Luce.")
+    notices = EstimateSerializer(help_text="The difference in logits that people notice, where there were ties.")
 
 
 class QualitySerializer(serializers.Serializer[Any]):

@@ -18,8 +18,9 @@ from django.utils import timezone
 
 from labeling.answers import Answers, read_answers, sources_of
 from labeling.biases import Biases, biases_of, lengths_of
-from labeling.duels import Duel, Leaderboard, duels_of, leaderboard_of
+from labeling.duels import Duel, duels_of
 from labeling.events import campaign_changed
+from labeling.leaderboard import Leaderboard, leaderboard_of
 from labeling.models import Campaign, CampaignStatistics, Ranking
 from labeling.quality import Quality, qualities_of
 from rewardmodel.stats.agreement import krippendorff_alpha, pairwise_units, percent_agreement

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from accounts.models import User
-from labeling.answers import read_answers, sources_of
-from labeling.duels import Duel, Leaderboard, duels_of, leaderboard_of, outcomes
+from labeling.answers import Answers, read_answers, sources_of
+from labeling.duels import Duel, duels_of, outcomes
 from labeling.importing import import_rows
+from labeling.leaderboard import Leaderboard, leaderboard_of
 from labeling.models import Campaign
 from tests.conftest import client_for
 from tests.labeling.conftest import claim, submit
@@ -111,10 +115,12 @@ def test_a_leaderboard_explains_all_duels_by_one_strength_each(campaign: Campaig
         assert place.comparisons == 24
         assert place.strength.low is not None and place.strength.high is not None and place.strength.value is not None
         assert place.strength.low < place.strength.value < place.strength.high
-    strengths = {place.source: place.strength.value or 0 for place in board.places}
-    # At the maximum, each source won as often as its strength says: a won 3 + 6 + 2 + 1/2 + 1 + 2 of its 24.
-    expected = sum(12 / (1 + np.exp(strengths[other] - strengths["a"])) for other in "bc")
-    assert expected == pytest.approx(3 + 2 + 0.5 + 6 + 3 + 1)
+    # At the maximum of Plackett and Luce, each source is chosen as often as its strength says: a was the first of three
+    # 3 1/2 times, and the first of two after b six times and after c twice; in half of the tie b came first.
+    weight = {place.source: np.exp(place.strength.value or 0) for place in board.places}
+    first, after_b, after_c = (sum(weight[one] for one in left) for left in ("abc", "ac", "ab"))
+    expected = weight["a"] * (12 / first + 6.5 / after_b + 2 / after_c)
+    assert (board.model, expected) == ("Plackett-Luce", pytest.approx(3.5 + 6.5 + 2))
 
 
 def test_intervals_shrink_with_items_and_not_with_more_answers_to_the_same(campaign: Campaign, anna: User) -> None:
@@ -130,7 +136,46 @@ def test_intervals_shrink_with_items_and_not_with_more_answers_to_the_same(campa
             ranking.save(force_insert=True)
     assert width() == pytest.approx(few, rel=0.05)
     compare(campaign, *[(anna, winner) for winner in ["new", "new", "old"] * 15])
-    assert width() < 0.8 * few
+    assert width() < 0.9 * few
+
+
+def test_ties_of_pairs_say_what_people_notice_and_both_bad_is_none(campaign: Campaign, anna: User) -> None:
+    compare(campaign, *[(anna, winner) for winner in ["new", "new", "tie", "old"] * 5])
+    tied = leaderboard(campaign)
+    assert tied.model == "Rao-Kupper" and tied.notices.value is not None and tied.notices.value > 0
+    assert [place.source for place in tied.places] == ["new", "old"]
+    answers = read_answers(campaign)
+    rows = [row for row, tiers in enumerate(answers.tiers) if len(tiers) == 1]
+    bad = leaderboard_of(replace(answers, both_bad=frozenset(rows)), sources_of(answers.items))
+    assert bad.model == "Bradley-Terry" and bad.notices.value is None
+    assert [(place.comparisons, place.both_bad.value) for place in bad.places] == [(15, 0.25)] * 2
+    gap = (bad.places[0].strength.value or 0) - (bad.places[1].strength.value or 0)
+    assert gap == pytest.approx(np.log(2))  # ten against five
+    (duel,) = duels_of(replace(answers, both_bad=frozenset(rows)), sources_of(answers.items))
+    assert (duel.wins, duel.ties, duel.losses) == (10, 0, 5)
+
+
+def test_planted_strengths_are_found_from_rankings_with_ties(campaign: Campaign) -> None:
+    random, strengths = np.random.default_rng(5), np.array([1.0, 0.3, -0.3, -1.0])
+    rankings, shown = [], []
+    for _ in range(800):
+        drawn = random.permutation(4)[:3]
+        noisy = strengths[drawn] + random.gumbel(size=3)
+        order = [int(drawn[place]) for place in np.argsort(-noisy)]
+        rankings.append([order[:2], order[2:]] if random.random() < 0.1 else [[index] for index in order])
+        shown.append(order)
+    answers = Answers(list(range(800)), [1] * 800, rankings, shown, Counter(), partial=False)
+    board = leaderboard_of(answers, dict.fromkeys(range(800), dict(enumerate("abcd"))))
+    assert board.model == "Plackett-Luce" and [place.source for place in board.places] == list("abcd")
+    for place, planted in zip(board.places, strengths, strict=True):
+        assert place.strength.low is not None and place.strength.high is not None
+        assert place.strength.low - 0.1 < planted < place.strength.high + 0.1
+
+
+def test_a_ranking_that_shows_a_source_twice_is_taken_as_its_pairs(campaign: Campaign) -> None:
+    answers = Answers([0, 1], [1, 1], [[[0], [1], [2]], [[2], [0, 1]]], [[0, 1, 2]] * 2, Counter(), partial=False)
+    board = leaderboard_of(answers, dict.fromkeys(range(2), {0: "a", 1: "a", 2: "b"}))
+    assert board.model == "Bradley-Terry" and [place.comparisons for place in board.places] == [4, 4]
 
 
 def test_a_leaderboard_says_what_it_cannot_know(campaign: Campaign, anna: User) -> None:
@@ -145,6 +190,7 @@ def test_the_leaderboard_is_a_picture_and_a_table(campaign: Campaign, anna: User
     compare(campaign, (anna, "new"), (anna, "new"), (anna, "old"))
     client = client_for(reviewer)
     text = client.get(f"/campaigns/{campaign.public_id}/report").text
-    assert "Leaderboard" in text and text.split("Whose answers")[0].count('<svg class="interval"') == 2 and "+0.35" in text and "−0.35" in text
+    assert "Leaderboard" in text and "+0.35" in text and "−0.35" in text
+    assert text.split("Whose answers")[0].count('<svg class="interval"') == 2
     board = client.get(f"/api/campaigns/{campaign.public_id}/report").json()["statistics"]["leaderboard"]
     assert [place["source"] for place in board["places"]] == ["new", "old"]
