@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from django.db import OperationalError
 from django.utils import timezone
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from accounts.models import User
+from labeling import chat_requests
+from labeling.chat_requests import ReplyRequest
 from labeling.chats import say, vote
-from labeling.models import Campaign, Chat, ChatReply, ChatServer, LiveChat
+from labeling.models import Campaign, Chat, ChatReply, ChatServer, Contestant, LiveChat
 from tests.labeling.chats import NAMES, begin, make_live_chat
 from tests.training.conftest import MODEL, Worker, until
 from training.engine.models import RoleModel
 from training.models import ModelArtifact
+from training.serving import Serving
 
 StartWorker = Callable[[], Worker]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,12 +130,58 @@ def test_another_worker_goes_on_where_one_was_killed(chat: Chat, start_worker: S
     assert [reply.state for reply in replies] == ["done", "done"]
 
 
-def test_a_base_that_cannot_be_loaded_fails_what_waits_and_says_why(chat: Chat, start_worker: StartWorker) -> None:
+# --- One worker's servers, in this process ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    serving = Serving("this test")
+    yield serving
+    serving.stop()
+
+
+def look_until(serving: Serving, condition: Callable[[], Any], what: str) -> Any:
+    def look() -> Any:
+        serving.look()
+        return condition()
+
+    return until(look, what=what)
+
+
+def test_a_base_that_cannot_be_loaded_fails_what_waits_and_says_why(chat: Chat, serving: Serving) -> None:
     ChatServer.objects.update(key="/nowhere/at/all")
     turn = say(chat, "Hello?", turn=0, now=timezone.now())
-    start_worker()
-    replies = until(lambda: settled(turn.pk), what="the end of it")
+    replies = look_until(serving, lambda: settled(turn.pk), what="the end of it")
     assert [reply.state for reply in replies] == ["failed", "failed"]
     server = ChatServer.objects.get()
     assert (server.state, server.wanted_at) == ("failed", None)
     assert server.failure == "The base model /nowhere/at/all does not exist."
+    assert not engines()
+
+
+def test_what_the_database_could_not_take_is_stored_later_and_who_is_idle_leaves_the_memory(
+    chat: Chat, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = say(chat, "Hello, my lamp from order 12 arrived broken.", turn=0, now=timezone.now())
+    refused: list[int] = []
+    write = chat_requests.write
+
+    def write_later(request: ReplyRequest, *args: Any, **how: Any) -> None:
+        refused.append(request.id)
+        if len(refused) < 4:
+            raise OperationalError("the server closed the connection unexpectedly")
+        write(request, *args, **how)
+
+    monkeypatch.setattr(chat_requests, "write", write_later)
+    replies = look_until(serving, lambda: settled(turn.pk), what="an answer of both")
+    assert [reply.state for reply in replies] == ["done", "done"] and len(refused) >= 4
+    monkeypatch.setattr(chat_requests, "IDLE", timedelta(seconds=0))
+    look_until(serving, lambda: not engines(), what="the end of the engine")
+    assert ChatServer.objects.get().state == "off"
+
+
+def test_a_model_that_is_gone_fails_and_the_other_one_answers(chat: Chat, serving: Serving) -> None:
+    Contestant.objects.filter(pk=chat.a_id).update(model="gone")
+    turn = say(chat, "Hello?", turn=0, now=timezone.now())
+    replies = look_until(serving, lambda: settled(turn.pk), what="the end of it")
+    assert [reply.state for reply in replies] == ["failed", "done"]
