@@ -13,6 +13,7 @@ per answer: which answer each annotator gave, for which pair.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ LOG_WEIGHTS = np.log(WEIGHTS / WEIGHTS.sum())
 SPREAD, SPREAD_PRECISION, SPREADS = 2.0, 4.0, (0.3, 10.0)
 UNKNOWN = MEANT / (MEANT + REVERSED)  # the reliability of somebody of whom nothing is known
 SIDES, ANSWERS = 2, 3
+BISECTIONS = 14  # of an interval's ends: to less than a ten-thousandth
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,8 @@ class Reliabilities:
     """
 
     logits: Floats
+    interval: tuple[Floats, Floats]
+    """Lower and upper bounds of the reliabilities, 95 %."""
     bias: Floats
     tie: Floats
     covariance: Floats
@@ -67,10 +71,9 @@ class Reliabilities:
         return np.asarray(expit(self.logits))
 
     def reliability_of(self, annotator: int) -> Estimate:
-        """With its 95 % interval, which stays between 0 and 1."""
-        centre, error = self.logits[annotator], Z95 * self._error(annotator, 0)
-        value, low, high = expit([centre, centre - error, centre + error])
-        return Estimate(float(value), float(low), float(high), float(self.answers[annotator]))
+        """With its 95 % interval."""
+        low, high = (float(bound[annotator]) for bound in self.interval)
+        return Estimate(float(self.reliability[annotator]), low, high, float(self.answers[annotator]))
 
     def bias_of(self, annotator: int) -> Estimate:
         """Pull towards what is shown first, in logits, with its 95 % interval."""
@@ -193,7 +196,39 @@ class _Problem:
         for i, precision in enumerate(priors):
             information[:, i, i] += precision
         spread = float(np.exp(point[-1]))
-        return Reliabilities(reliable, bias, tie, np.asarray(np.linalg.inv(information)), self.answers, spread)
+        covariance = np.asarray(np.linalg.inv(information))
+        return Reliabilities(reliable, self._interval(point), bias, tie, covariance, self.answers, spread)
+
+    def _interval(self, point: Floats) -> tuple[Floats, Floats]:
+        """Between which reliabilities the log-likelihood lies at most Z95^2 / 2 below its maximum, without the prior.
+
+        Where answers are nearly always meant, a normal interval of the logit would reach from one end to the other,
+        and the prior thinks too well of those who gave few.
+        """
+        entries, log_share = self.given.tocoo(), self._table(point).log_share.reshape(-1, len(NODES))
+        both = entries.row * np.int64(self.annotators) + entries.col // (SIDES * ANSWERS)
+        both, group = np.unique(both, return_inverse=True)  # what one person said of one pair
+        pair, person = both // self.annotators, both % self.annotators
+        said = sparse.csr_array((entries.data, (group, entries.col)), shape=(len(both), self.given.shape[1]))
+        others = (self.given @ log_share + LOG_WEIGHTS)[pair] - said @ log_share
+
+        def likelihood(share: Floats) -> Floats:
+            moved = np.concatenate([logit(share), point[self.annotators :]])
+            own = said @ self._table(moved).log_share.reshape(-1, len(NODES))
+            return totals(person, self.weight[pair] * logsumexp(others + own, axis=1), self.annotators)
+
+        best = _maximum(likelihood, self.annotators)
+        enough = likelihood(best) - Z95**2 / 2
+        bounds = []
+        for end in (0.0, 1.0):
+            inside, outside = best, np.full(self.annotators, end)
+            for _ in range(BISECTIONS):
+                middle = (inside + outside) / 2
+                is_likely = likelihood(middle) >= enough
+                inside, outside = np.where(is_likely, middle, inside), np.where(is_likely, outside, middle)
+            bounds.append(outside)
+        estimates = expit(point[: self.annotators])
+        return np.minimum(bounds[0], estimates), np.maximum(bounds[1], estimates)
 
     def _parts(self, point: Floats) -> tuple[Floats, Floats, Floats]:
         reliable, bias, tie = point[:-1].reshape(3, self.annotators)
@@ -231,3 +266,13 @@ def _reading(seen: Floats, tie: Floats) -> tuple[NDArray, NDArray, NDArray]:
     by_gap = np.stack([up, -down, up - down], axis=2)
     by_tie = np.stack([-rate * up, -rate * down, 1 - rate * (up + down)], axis=2)
     return shares, by_gap, by_tie
+
+
+def _maximum(function: Callable[[Floats], Floats], count: int) -> Floats:
+    """Where so many concave functions on (0, 1) are largest: each answer is linear in the share that is meant."""
+    low, high = np.zeros(count), np.ones(count)
+    for _ in range(BISECTIONS):
+        third = (high - low) / 3
+        rises = function(low + third) < function(high - third)
+        low, high = np.where(rises, low + third, low), np.where(rises, high, high - third)
+    return (low + high) / 2

@@ -94,6 +94,17 @@ def test_pulls_and_thresholds_are_recovered_and_intervals_cover() -> None:
     assert all(0.85 <= count / answers <= 0.995 for count in covered.values()), covered
 
 
+def test_intervals_tell_something_where_nearly_all_answers_are_meant() -> None:
+    """The normal interval of the logit would be .75 wide for 60 answers, none of them reversed."""
+    found = [
+        fitted(items=300, overlap=2, reliable=[1.0, *[0.95] * 9], seed=seed).reliability_of(0) for seed in range(10)
+    ]
+    widths = [one.high - one.low for one in found if one.high is not None and one.low is not None]
+    assert len(widths) == 10
+    assert np.mean(widths) < 0.45
+    assert sum(one.high is not None and one.high > 0.99 for one in found) >= 8
+
+
 def test_without_ties_positions_or_overlap_nothing_breaks() -> None:
     rows = [(0, 1, 1), (2, 3, 0), (4, 5, 1)]
     fit = reliability.fit([0, 1, 1], rows, position_bias=False)
