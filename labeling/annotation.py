@@ -242,7 +242,9 @@ def _take_free_slot(user: User, lease: Slot | LapsedLease, now: datetime) -> Slo
     # Their own slot may be passing on to somebody else in this very moment. Unlike for a free one, wait how that ends:
     # beside a slot that stays with them they may have no second one.
     slot = slots.select_for_update().filter(state=Slot.State.LEASED, user=user).first()
-    if slot is None and lease.kind == Kind.NORMAL:  # a check is for one person, so none is free
+    # They may have one of another answer: a reviewer decided instead of it, or it was to a gold item.
+    has_one = Slot.objects.filter(item=lease.item_id, user=user, state=Slot.State.DONE).exclude(kind=Kind.REPEAT)
+    if slot is None and lease.kind == Kind.NORMAL and not has_one.exists():  # no check is free: each is somebody's
         wait_for_order(lease.campaign)
         free = Q(state=Slot.State.OPEN) | Q(state=Slot.State.LEASED, expires_at__lte=now)
         open_first = Case(When(state=Slot.State.OPEN, then=0), default=1)

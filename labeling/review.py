@@ -125,6 +125,7 @@ def replace(ranking: Ranking, *, by: User, tiers: Any, comment: str = "") -> Rev
         user=by,
         labeler=lock_contribution(by, campaign).labeler,
         kind=Kind.ADJUDICATED,
+        late=ranking.late,
         tiers=ranking_tiers(tiers, campaign.protocol, size),
         shown_order=list(range(size)),
         rationale=checked_note(comment),

@@ -31,7 +31,10 @@ from labeling.campaigns import change_state, update_campaign
 from labeling.checks import reschedule
 from labeling.gold import mark_gold, unmark_gold
 from labeling.models import Campaign, Gold, QualityRules, Ranking, Slot
+from labeling.querysets import COUNTED
+from labeling.review import accept, replace, send_back
 from labeling.steering import order_queues, take_gains
+from labeling.watch import pause, resume
 from tests.conftest import make_user
 from tests.labeling.conftest import NOW, add_items
 
@@ -39,6 +42,11 @@ ITEMS = 3
 TIERS = st.sampled_from([[[0], [1]], [[1], [0]], [[0, 1]]])
 people = st.integers(0, 3)
 ids = count()
+
+
+def asked(ranking: Ranking) -> int | None:
+    """Who was asked: a reviewer's decision stands where somebody's answer stood."""
+    return ranking.previous.user_id if ranking.kind == "adjudicated" and ranking.previous else ranking.user_id
 
 
 class Queue(RuleBasedStateMachine):
@@ -59,6 +67,7 @@ class Queue(RuleBasedStateMachine):
     @initialize(overlap=st.integers(1, 3), check_every=st.sampled_from([0, 2]))
     def begin(self, overlap: int, check_every: int) -> None:
         self.people = [make_user(f"person{next(ids)}", role="admin") for _ in range(4)]
+        self.reviewer = make_user(f"reviewer{next(ids)}", role="admin")
         self.campaign = Campaign.objects.create(
             name="Queue", state="open", overlap=overlap, created_by=self.people[0], slot_count=0
         )
@@ -74,7 +83,9 @@ class Queue(RuleBasedStateMachine):
     def claim(self, who: int) -> Any:
         task = claim_next(self.people[who], self.campaign, now=self.now)
         assert task is None or self.campaign.state == "open"
-        if task is None and self.campaign.state == "open":
+        paused = self.campaign.contributions.get(user=self.people[who]).paused_at
+        assert task is None or not paused
+        if task is None and self.campaign.state == "open" and not paused:
             self.nothing_was_free_for(self.people[who])
         return who, task
 
@@ -187,6 +198,29 @@ class Queue(RuleBasedStateMachine):
         QualityRules.objects.filter(campaign=self.campaign).update(check_every=every)
         reschedule(self.campaign, every)
 
+    @rule(who=people, verdict=st.sampled_from(["accept", "return", "replace"]))
+    def a_reviewer_decides(self, who: int, verdict: str) -> None:
+        usual = Ranking.objects.accepted().filter(campaign=self.campaign, user=self.people[who])
+        newest = usual.filter(review=None).last()
+        if newest is None:
+            return
+        if verdict == "accept":
+            accept(newest, by=self.reviewer)
+        elif verdict == "return":
+            send_back(newest, by=self.reviewer, comment="Look again.", now=self.now)
+        else:
+            replace(newest, by=self.reviewer, tiers=[[1], [0]])
+
+    @rule(who=people)
+    def a_manager_pauses_or_lets_go_on(self, who: int) -> None:
+        person = self.campaign.contributions.filter(user=self.people[who]).first()
+        if person is None:
+            return
+        if person.paused_at:
+            resume(person, by=self.reviewer)
+        else:
+            pause(person, because="we should talk", by=self.reviewer)
+
     @precondition(lambda self: self.campaign.state != "closed")
     @rule()
     def import_more(self) -> None:
@@ -236,7 +270,7 @@ class Queue(RuleBasedStateMachine):
         self, slots: list[Slot], accepted: list[Ranking]
     ) -> None:
         done = {(slot.pk, slot.item_id, slot.user_id) for slot in slots if slot.state == "done"}
-        in_slots = [(ranking.slot_id, ranking.item_id, ranking.user_id) for ranking in accepted if not ranking.late]
+        in_slots = [(ranking.slot_id, ranking.item_id, asked(ranking)) for ranking in accepted if not ranking.late]
         assert sorted(done) == sorted(in_slots)
         assert all(ranking.slot_id is None for ranking in accepted if ranking.late)
 
@@ -247,14 +281,15 @@ class Queue(RuleBasedStateMachine):
     def counts_are_right_and_leases_few(self, slots: list[Slot], accepted: list[Ranking]) -> None:
         counts = {one.user_id: (one.done, one.extra, one.checks) for one in self.campaign.contributions.all()}
         for person in self.people:
-            given = [ranking for ranking in accepted if ranking.user_id == person.pk]
-            mine = [ranking.late for ranking in given if ranking.kind == "normal"]
+            given = [ranking for ranking in accepted if asked(ranking) == person.pk]
+            mine = [ranking.late for ranking in given if ranking.kind in COUNTED]
             assert counts.get(person.pk, (0, 0, 0)) == (mine.count(False), mine.count(True), len(given) - len(mine))
+            returned = person.rankings.filter(campaign=self.campaign, status="returned").values_list("slot", flat=True)
             held = [slot for slot in slots if slot.state == "leased" and slot.user_id == person.pk]
-            assert len(held) <= MAX_OPEN_LEASES
+            assert len([slot for slot in held if slot.pk not in set(returned)]) <= MAX_OPEN_LEASES
         assert progress(self.people[0], self.campaign).done == sum(done for done, *_ in counts.values())
         counted = set(Ranking.objects.accepted().filter(campaign=self.campaign))
-        assert counted == {ranking for ranking in accepted if ranking.kind == "normal"}
+        assert counted == {ranking for ranking in accepted if ranking.kind in COUNTED}
 
 
 @pytest.mark.timeout(900)  # finding a failure takes seconds, making it short takes minutes
