@@ -8,7 +8,9 @@ from typing import Any
 
 from django.db import transaction
 
+from accounts.models import User
 from config.push import notify
+from labeling.audit import record
 from labeling.campaigns import form_of, update_campaign
 from labeling.chats import REQUESTS
 from labeling.events import campaign_changed
@@ -29,7 +31,9 @@ class Participant:
 
 
 @transaction.atomic
-def set_up(campaign: Campaign, participants: Sequence[Participant], **settings: Any) -> LiveChat:
+def set_up(
+    campaign: Campaign, participants: Sequence[Participant], *, by: User | None = None, **settings: Any
+) -> LiveChat:
     """Make or change the campaign's live chat; `settings` are fields of `LiveChat`. Raises NoLiveChat.
 
     Who takes no part any more stays known, because chats with them do.
@@ -44,7 +48,8 @@ def set_up(campaign: Campaign, participants: Sequence[Participant], **settings: 
         )
     form = form_of(campaign)
     if not (form.both_bad and form.ties):
-        update_campaign(campaign, form=form.document() | {"both_bad": True, "ties": True})
+        update_campaign(campaign, by=by, form=form.document() | {"both_bad": True, "ties": True})
+    record(by, "campaign.chat", campaign, models=[one.name for one in participants], settings=settings)
     campaign_changed(campaign)
     notify(REQUESTS)
     return live_chat

@@ -78,7 +78,7 @@ class CampaignLiveChat(CampaignView):
         chosen = list(models_for(self.user, campaign).filter(public_id__in=wanted))
         if missing := wanted - {model.public_id for model in chosen}:
             raise ValidationError({"models": f"There is no language model {min(missing)!r} that you may use."})
-        set_up(campaign, participants_of(chosen), **data)
+        set_up(campaign, participants_of(chosen), by=self.user, **data)
         return self._shown(campaign)
 
     def _shown(self, campaign: Campaign) -> Response:

@@ -63,6 +63,7 @@ def live_chat(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse
             set_up(
                 Campaign.objects.get(pk=campaign.pk),
                 participants_of(list(form.cleaned_data["models"])),
+                by=request.user,
                 **form.settings(),
             )
             messages.success(request, "Saved. The models are loaded when somebody begins a chat.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 from accounts.models import User
 from labeling.chat_setup import Participant, set_up
@@ -13,7 +14,7 @@ from tests.conftest import make_member
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NAMES = ("Grumpy uncle", "Kind aunt")
-SETTINGS = {"is_on": True, "temperature": 1.0, "max_new_tokens": 40, "max_turns": 3, "target": 5}
+SETTINGS: dict[str, Any] = {"is_on": True, "temperature": 1.0, "max_new_tokens": 40, "max_turns": 3, "target": 5}
 
 
 def make_live_chat(campaign: Campaign, *, models: tuple[str, str] = ("model1", "model2"), server: str = "base") -> None:

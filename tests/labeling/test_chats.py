@@ -10,14 +10,16 @@ from django.utils import timezone
 
 from accounts.models import User
 from labeling import chat_requests
+from labeling.annotation import undo_last
 from labeling.campaigns import change_state, update_campaign
 from labeling.chat_requests import MAX_ATTEMPTS, take_replies, take_server, wanted_servers, write
 from labeling.chat_setup import NoLiveChat, Participant, set_up
 from labeling.chats import LIFE, MAX_MESSAGE, PER_MINUTE, ChatRefused, TooFast, ask_again, end_chat, say, vote
 from labeling.exporting import export_lines
-from labeling.models import Campaign, Chat, ChatReply, ChatServer, ChatTurn, LiveChat, Ranking, Slot
+from labeling.models import AuditEntry, Campaign, Chat, ChatReply, ChatServer, ChatTurn, LiveChat, Ranking, Slot
 from tests.conftest import client_for
 from tests.labeling.chats import NAMES, NOW, SETTINGS, answer, begin, make_live_chat, talk
+from tests.labeling.conftest import submit
 
 pytestmark = pytest.mark.django_db
 
@@ -86,6 +88,18 @@ def test_after_a_vote_the_chat_goes_on_and_is_judged_again(chat: Chat) -> None:
     second = vote(chat, "B", now=NOW)
     assert first.item != second.item
     assert list(ChatTurn.objects.values_list("vote", flat=True)) == [first.pk, second.pk]
+
+
+def test_a_vote_is_taken_back_and_given_again_on_the_labeling_screen(
+    chat: Chat, campaign: Campaign, annotator: User
+) -> None:
+    talk(chat)
+    first = vote(chat, "A", now=NOW)
+    task = undo_last(annotator, campaign, now=NOW)
+    assert task is not None and task.item == first.item.public_id
+    assert [one.messages[0]["content"] for one in task.completions] == ["A says 0", "B says 0"]
+    submit(annotator, task, tiers=first.tiers[::-1])
+    assert [json.loads(line)["tiers"] for line in export_lines(campaign, "rankings")] == [first.tiers[::-1]]
 
 
 def test_with_an_overlap_others_judge_the_same_conversations(chat: Chat, campaign: Campaign) -> None:
@@ -208,6 +222,7 @@ def test_a_campaign_with_nothing_but_a_live_chat_can_be_opened(campaign: Campaig
     Campaign.objects.update(state="draft")
     make_live_chat(campaign)
     assert change_state(campaign, "open").state == "open"
+    assert AuditEntry.objects.get(verb="campaign.chat").facts["models"] == list(NAMES)
 
 
 def test_who_leaves_the_live_chat_stays_known_to_old_chats(chat: Chat, campaign: Campaign, annotator: User) -> None:
@@ -300,6 +315,11 @@ def test_no_page_and_no_address_tells_who_answers(campaign: Campaign, annotator:
     seen += [client.get(f"/api/campaigns/{campaign.public_id}"), client.get(f"/campaigns/{campaign.public_id}/")]
     assert b"<strong>Hello</strong>, I am a model." in seen[-3].content
     assert Ranking.objects.exists()
+    seen.append(client.get("/api/me/data"))
+    own = [json.loads(line) for line in seen[-1].content.splitlines()]
+    assert any(line["what"] == "chat turn" and line["message"] == "Who are you?" for line in own)
+    [kept] = [line for line in own if line["what"] == "chat"]
+    assert not {"a", "b", "a_id", "b_id"} & kept.keys()
     for response in seen:
         assert response.status_code in (200, 409)
         for secret in (*NAMES, "modelone", "modeltwo", "/secret"):
