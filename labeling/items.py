@@ -38,6 +38,6 @@ def with_counts(page: Sequence[Item]) -> list[tuple[Item, int, int]]:
 
 def get_item(campaign: Campaign, item_id: str) -> Item:
     """One item with its completions and everybody's accepted answers. Raises Http404."""
-    accepted = Ranking.objects.accepted().select_related("user").order_by("pk")
+    accepted = Ranking.objects.accepted().select_related("user", "campaign").order_by("pk")
     found = campaign.items.prefetch_related("completions", Prefetch("rankings", accepted))
     return get_object_or_404(found, public_id=item_id.replace("\x00", ""))

@@ -171,6 +171,27 @@ def ideal_answer(details: Details) -> list[Message] | None:
     return [{"role": "assistant", "content": text}] if text else None
 
 
+def spoken(form: Form, details: Details, letters: str) -> list[tuple[str, str]]:
+    """What was said besides order, flags and reason, for people to read: what was asked, and the answer."""
+    said = []
+    if "strength" in details:
+        degree = details["strength"]
+        known = form.strength[degree - 1] if len(form.strength) == details["degrees"] else ""
+        said.append(("How much", f"{known or degree} ({degree} of {details['degrees']})"))
+    if details.get("both_bad"):
+        said.append(("Both", "bad"))
+    answers = details.get("answers", {})
+    for question in form.questions:
+        value = answers.get(question.name)
+        if isinstance(value, list):
+            each = zip(letters, value, strict=False)
+            text = "; ".join(f"{letter}: {question.in_words(one)}" for letter, one in each if one is not None)
+            said.append((question.label, text))
+        elif value is not None:
+            said.append((question.label, question.in_words(value)))
+    return said
+
+
 def labels_to_indices(details: Any, shown_order: Sequence[int]) -> Any:
     """Details as a person gives them, with `{"A": 4, "B": 2}` for what is said of completions, in their own order."""
     if not isinstance(details, dict) or not isinstance(details.get("answers"), dict):

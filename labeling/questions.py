@@ -142,6 +142,10 @@ class Question:
         """One answer as it is kept: None, or empty, where nothing was said. Raises InvalidRanking."""
         raise NotImplementedError
 
+    def in_words(self, value: Any) -> str:
+        """A kept answer, for people to read."""
+        return str(value)
+
     def missing(self, each: Sequence[Any], tiers: Tiers) -> list[int]:
         """Of which ranked completions an answer (None: none) is missing, when one is required for each."""
         return [index for tier in tiers for index in tier if each[index] is None]
@@ -203,6 +207,9 @@ class Choice(Question):
             raise self.refused(f"choose one of: {', '.join(option.label for option in self.options)}.")
         return str(value)
 
+    def in_words(self, value: Any) -> str:
+        return next(option.label for option in self.options if option.name == value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flags(Question):
@@ -221,6 +228,9 @@ class Flags(Question):
         if not isinstance(given, (list, tuple)) or not all(flag in names for flag in given):
             raise self.refused(f"the flags are some of: {', '.join(names)}.")
         return [name for name in names if name in given]
+
+    def in_words(self, value: Any) -> str:
+        return ", ".join(option.label for option in self.options if option.name in value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +283,9 @@ class Marks(Question):
         if not isinstance(given, Mapping) or not all(_is_turn(turn) and mark in MARKS for turn, mark in given.items()):
             raise self.refused(f"mark turns, by their numbers, as {' or '.join(MARKS)}.")
         return {turn: given[turn] for turn in sorted(given, key=int)}
+
+    def in_words(self, value: Any) -> str:
+        return ", ".join(f"turn {int(turn) + 1} {mark}" for turn, mark in value.items())
 
 
 def is_empty(value: Any) -> bool:

@@ -131,6 +131,7 @@ def replace(ranking: Ranking, *, by: User, tiers: Any, comment: str = "") -> Rev
         rationale=checked_note(comment),
         protocol=campaign.protocol,
         guidelines_version=campaign.guidelines_version,
+        form_version=campaign.form_version,
         previous=ranking,
     )
     decided.save()

@@ -136,12 +136,13 @@ class AnswerSerializer(serializers.ModelSerializer[Ranking]):
         child=serializers.ListField(child=serializers.IntegerField()), help_text="Indices of completions, best first."
     )
     flags = serializers.ListField(child=serializers.CharField())
+    details = serializers.DictField(help_text="What was said besides: see docs/labeling.md.")
 
     class Meta:
         model = Ranking
         fields = [
             *("id", "labeler", "username", "origin", "tiers", "cannot_tell", "flags", "rationale", "active_ms", "late"),
-            *("protocol", "guidelines_version", "created_at"),
+            *("details", "protocol", "guidelines_version", "form_version", "created_at"),
         ]
         read_only_fields = fields
 

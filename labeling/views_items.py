@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole
 from labeling.access import REPORT_ROLES, campaign_role
+from labeling.campaigns import form_of
 from labeling.formats.columns import NAME as COLUMNS
 from labeling.formats.registry import FORMATS
 from labeling.forms import ColumnsForm, ImportForm
@@ -19,7 +20,9 @@ from labeling.importing import ImportFailed, import_file
 from labeling.items import get_item, listed, with_counts
 from labeling.models import Campaign, Gold, Item, Ranking
 from labeling.previewing import preview_file
-from labeling.protocols import COMPLETIONS, FLAGS, LABELS, in_words, labels_of_tiers
+from labeling.protocols import COMPLETIONS, LABELS, in_words, labels_of_tiers
+from labeling.questionnaire import PLAIN, spoken
+from labeling.questions import Flags
 from labeling.screen import shared_turns, single_turns
 from labeling.uploads import is_large, store_upload
 from labeling.views_campaigns import campaign_context
@@ -104,6 +107,7 @@ class Answer:
     order: list[list[str]]
     unranked: list[str]
     flags: list[str]
+    said: list[tuple[str, str]]
 
     @property
     def words(self) -> str:
@@ -145,10 +149,14 @@ def item_context(item: Item) -> dict[str, Any]:
 def answer_of(ranking: Ranking, labels: str) -> Answer:
     order = labels_of_tiers(ranking.tiers, range(len(labels)))
     ranked = {label for tier in order for label in tier}
+    form = form_of(ranking.campaign, ranking.form_version) if ranking.flags or ranking.details else PLAIN
+    flags = form.named(Flags.kind)
+    flag_labels = {option.name: option.label for option in flags.options} if isinstance(flags, Flags) else {}
     return Answer(
         ranking=ranking,
         who=ranking.user.username if ranking.user else ranking.labeler,
         order=order,
         unranked=[label for label in labels if label not in ranked],
-        flags=[FLAGS.get(flag, flag) for flag in ranking.flags],
+        flags=[flag_labels.get(flag, flag) for flag in ranking.flags],
+        said=spoken(form, ranking.details, labels),
     )

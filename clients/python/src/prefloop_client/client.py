@@ -62,7 +62,7 @@ class Client:
         return parse(Campaign, self._get(f"campaigns/{campaign}"))
 
     def create_campaign(self, name: str, **fields: Any) -> Campaign:
-        """A draft. Fields: `protocol`, `overlap`, `order`, `guidelines` and what else the API has."""
+        """A draft. Fields: `preset`, `protocol`, `form`, `overlap`, `order`, `guidelines` and what else the API has."""
         return parse(Campaign, self._post("campaigns/", {"name": name, **fields}))
 
     def update_campaign(self, campaign: str, **fields: Any) -> Campaign:
@@ -147,7 +147,7 @@ class Client:
     def submit(self, lease: str, tiers: Sequence[Sequence[str]], *, next: bool = False, **fields: Any) -> Submitted:
         """Give a ranking: labels in tiers, best first; none with `cannot_tell=True`. Sent twice it is kept once.
 
-        Fields: `cannot_tell`, `flags`, `rationale`, `active_ms` and what else the API has.
+        Fields: `cannot_tell`, `flags`, `rationale`, `details` (what the task's `form` asks for), `active_ms` and what else the API has.
         """
         body = {"tiers": [list(tier) for tier in tiers], "next": next, **fields}
         return parse(Submitted, self._post(f"leases/{lease}/submit", body, again=True))

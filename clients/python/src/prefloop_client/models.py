@@ -99,6 +99,7 @@ class Answer:
     flags: list[str]
     rationale: str
     created_at: datetime
+    details: dict[str, Any] = field(default_factory=dict)
     username: str | None = None
 
 
@@ -127,6 +128,8 @@ class Task:
     protocol: str
     messages: list[Message]
     completions: list[ShownCompletion]
+    form: dict[str, Any] = field(default_factory=dict)
+    form_version: int = 1
 
 
 @dataclass(frozen=True)
