@@ -13,6 +13,12 @@ const TOLD = {
   voted: "Your vote is saved.",
 };
 
+// On a phone the box would bring up the keyboard, over what is to be read.
+function focusBox() {
+  const box = matchMedia("(hover: hover)").matches && $("#message");
+  (box || $("#chat-title")).focus({ preventScroll: true });
+}
+
 // -- What is written -------------------------------------------------------------------------------------------------
 
 let before = state();
@@ -31,8 +37,12 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "chat") return; // a step of one's own, not something written
   restartTime();
   wasAtEnd = true;
-  ($("#message") || $("#chat-title")).focus({ preventScroll: true });
+  focusBox();
 });
+if ($("#message")) {
+  focusBox();
+  scrollTo({ top: document.documentElement.scrollHeight });
+}
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
 // -- Keys ------------------------------------------------------------------------------------------------------------
