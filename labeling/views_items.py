@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -41,13 +41,14 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         is_table = form.cleaned_data["form"] == COLUMNS
         names = preview_file(file, campaign.protocol).columns if is_table else []
         most = COMPLETIONS[campaign.protocol][1]
-        columns = ColumnsForm(request.POST, names, most) if is_table else None
+        columns = ColumnsForm(_chosen_columns(request), names, most) if is_table else None
         chosen = FORMATS.get(form.cleaned_data["form"])
         if columns and columns.is_valid():
             chosen = columns.columns.as_format()
         file.seek(0)
         if "preview" in request.POST:
-            preview = preview_file(file, campaign.protocol, chosen=chosen, is_cut="cut" in request.POST)
+            if not columns or columns.is_bound:
+                preview = preview_file(file, campaign.protocol, chosen=chosen, is_cut="cut" in request.POST)
         elif columns and not columns.is_valid():
             form.add_error("form", "Say which columns have the prompt and the answers.")
         else:
@@ -61,9 +62,14 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         "form": form,
         "columns": columns,
         "preview": preview,
-        "imports": campaign.imports.order_by("-pk"),
+        "imports": campaign.imports.defer("errors").order_by("-pk")[:PAGE_SIZE],
     }
     return render(request, "labeling/campaign_import.html", context, status=422 if form.errors else 200)
+
+
+def _chosen_columns(request: AuthenticatedRequest) -> QueryDict | None:
+    """None as long as nothing is chosen: then there is nothing wrong either."""
+    return request.POST if any(request.POST[name] for name in request.POST if name.startswith("column-")) else None
 
 
 @campaign_role(CampaignRole.MANAGER)
