@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import invitations, people, tokens
+from accounts import invitations, people, privacy, tokens
 from accounts.models import ApiToken, Invitation, User
 from accounts.serializers import (
     CampaignInviteSerializer,
@@ -38,6 +39,15 @@ class Me(ApiView):
     def get(self, request: Request) -> Response:
         """Who you are here, and in which campaigns."""
         return Response(MeSerializer(self.user).data)
+
+
+class MyData(ApiView):
+    policy = "signed_in"
+
+    @extend_schema(responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY})
+    def get(self, request: Request) -> HttpResponse:
+        """All that is stored about you, as JSON lines."""
+        return HttpResponse(privacy.personal_data(self.user), "application/x-ndjson")
 
 
 class AdminView(ApiView):
@@ -69,6 +79,12 @@ class Person(AdminView):
             if "is_active" in changes:
                 people.set_active(person, changes["is_active"], by=self.user)
         return Response(PersonSerializer(person).data)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, user_id: int) -> Response:
+        """Take the person out of their account for good; answers stay. 409 for the last active admin."""
+        privacy.erase(get_object_or_404(User, pk=user_id), by=self.user)
+        return Response(status=204)
 
 
 def _made(request: Request, invitation: Invitation, token: str) -> Response:

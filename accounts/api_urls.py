@@ -4,6 +4,7 @@ from accounts import api
 
 urlpatterns = [
     path("me", api.Me.as_view(), name="api_me"),
+    path("me/data", api.MyData.as_view(), name="api_me_data"),
     path("me/tokens", api.Tokens.as_view(), name="api_tokens"),
     path("me/tokens/<int:token_id>", api.Token.as_view(), name="api_token"),
     path("people/", api.People.as_view(), name="api_people"),

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import invitations, people, tokens
+from accounts import invitations, people, privacy, tokens
 from accounts.access import AuthenticatedRequest, public, signed_in, site_admin
 from accounts.forms import AcceptForm, CampaignInviteForm, InviteForm, RoleForm, TokenForm
 from accounts.models import ApiToken, CampaignRole, Invitation, SiteRole, User
@@ -77,6 +77,18 @@ def person_active(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     try:
         people.set_active(person, active, by=request.user)
         messages.success(request, f"{person} is {'active again' if active else 'deactivated'}.")
+    except people.LastAdmin as error:
+        messages.error(request, str(error))
+    return redirect("people")
+
+
+@site_admin
+@require_POST
+def person_erase(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
+    person = get_object_or_404(User, pk=user_id)
+    try:
+        privacy.erase(person, by=request.user)
+        messages.success(request, f"The person is erased; their answers stay, as those of {person}.")
     except people.LastAdmin as error:
         messages.error(request, str(error))
     return redirect("people")
@@ -175,6 +187,15 @@ def preferences_save(request: AuthenticatedRequest) -> HttpResponse:
         return HttpResponse(status=204)
     back = request.POST.get("next", "")
     return redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}) else "profile")
+
+
+@signed_in
+@require_safe
+@never_cache
+def profile_data(request: AuthenticatedRequest) -> HttpResponse:
+    """All that is stored about the person who asks, as a file."""
+    headers = {"Content-Disposition": 'attachment; filename="my-data.jsonl"'}
+    return HttpResponse(privacy.personal_data(request.user), "application/x-ndjson", headers=headers)
 
 
 @signed_in

@@ -82,7 +82,7 @@ class CampaignDetail(CampaignView):
     @extend_schema(responses={204: None})
     def delete(self, request: Request, campaign_id: str) -> Response:
         """Hide the campaign. Its answers are kept, and it can be restored."""
-        delete_campaign(self.campaign(campaign_id), now=timezone.now())
+        delete_campaign(self.campaign(campaign_id), now=timezone.now(), by=self.user)
         return Response(status=204)
 
     def _response(self, campaign: Campaign) -> Response:
@@ -98,7 +98,7 @@ class CampaignRestored(CampaignView):
     def post(self, request: Request, campaign_id: str) -> Response:
         """Bring a deleted campaign back. It is closed then."""
         campaign = get_campaign(self.user, campaign_id, *MANAGER, even_deleted=True)
-        return Response(serializers.CampaignSerializer(restore_campaign(campaign)).data)
+        return Response(serializers.CampaignSerializer(restore_campaign(campaign, by=self.user)).data)
 
 
 class CampaignState(CampaignView):

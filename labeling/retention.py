@@ -11,24 +11,29 @@ from datetime import datetime
 from django.db import transaction
 
 from accounts.models import CampaignRole, User
+from labeling.audit import record
 from labeling.campaigns import change_state
 from labeling.models import Campaign
 from labeling.querysets import CampaignQuerySet
 
 
 @transaction.atomic
-def delete_campaign(campaign: Campaign, *, now: datetime) -> Campaign:
-    """Nobody finds it any more. Answers to items that people hold are still kept, as after closing."""
-    campaign = change_state(campaign, Campaign.State.CLOSED)
-    campaign.deleted_at = campaign.deleted_at or now
+def delete_campaign(campaign: Campaign, *, now: datetime, by: User | None = None) -> Campaign:
+    """Nobody finds it any more."""
+    campaign = change_state(campaign, Campaign.State.CLOSED, by=by)
+    campaign.deleted_at = now
     campaign.save(update_fields=["deleted_at"])
+    record(by, "campaign.delete", campaign)
     return campaign
 
 
-def restore_campaign(campaign: Campaign) -> Campaign:
-    """It is there again, closed."""
-    campaign.deleted_at = None
-    campaign.save(update_fields=["deleted_at"])
+@transaction.atomic
+def restore_campaign(campaign: Campaign, *, by: User | None = None) -> Campaign:
+    """It is there again, closed. One that is not deleted stays as it is."""
+    if campaign.deleted_at is not None:
+        campaign.deleted_at = None
+        campaign.save(update_fields=["deleted_at"])
+        record(by, "campaign.restore", campaign)
     return campaign
 
 

@@ -146,7 +146,7 @@ def campaign_state(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
 @campaign_role(CampaignRole.MANAGER)
 @require_POST
 def campaign_delete(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    retention.delete_campaign(campaign, now=timezone.now())
+    retention.delete_campaign(campaign, now=timezone.now(), by=request.user)
     messages.success(request, f"{campaign} is deleted. You find it below, should you want it back.")
     return redirect("campaign_list")
 
@@ -154,7 +154,7 @@ def campaign_delete(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 @campaign_role(CampaignRole.MANAGER, even_deleted=True)
 @require_POST
 def campaign_restore(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    retention.restore_campaign(campaign)
+    retention.restore_campaign(campaign, by=request.user)
     messages.success(request, f"{campaign} is back, closed. Open it when it shall go on.")
     return redirect("campaign_detail", campaign.public_id)
 
