@@ -32,8 +32,8 @@ class Preferences:
     layout: str = "columns"
     raw: bool = False
     """Texts as they were written instead of rendered."""
-    wrap: bool = False
-    """Long lines of code are broken."""
+    wrap: bool = True
+    """Long lines of code are broken; else they scroll."""
     diff: bool = False
     """Nearly equal answers show in which words they differ."""
     keys: Mapping[str, str] = field(default_factory=dict)

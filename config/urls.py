@@ -1,11 +1,15 @@
 from django.contrib import admin
 from django.urls import include, path
+from django.views.decorators.cache import cache_control
+from django.views.i18n import JavaScriptCatalog
 from drf_spectacular.views import SpectacularAPIView
 
+from accounts.access import public
 from config import views
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("texts.js", public(cache_control(max_age=3600)(JavaScriptCatalog.as_view())), name="javascript_catalog"),
     path("healthz", views.healthz, name="healthz"),
     path("", include("accounts.urls")),
     path("", include("labeling.urls")),

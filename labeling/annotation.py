@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from django.db import connection, transaction
 from django.db.models import Case, Q, When
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from config.push import CHANNEL
@@ -102,15 +103,15 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     None if the answer was an extra: it is withdrawn, but there is no slot to give.
     """
     if campaign.state != Campaign.State.OPEN:
-        raise CannotUndo("The campaign is not open, so answers stay as they are.")
+        raise CannotUndo(_("The campaign is not open, so answers stay as they are."))
     contribution = lock_contribution(user, campaign)
     answers = Ranking.objects.given().filter(campaign=campaign, user=user)
     last = answers.select_related("slot").order_by("-id").first()
     if last is None:
-        raise CannotUndo("There is no answer to take back.")
+        raise CannotUndo(_("There is no answer to take back."))
     put_back_ahead(contribution)
     if Slot.objects.filter(campaign=campaign, user=user, state=Slot.State.LEASED).count() >= MAX_OPEN_LEASES:
-        raise CannotUndo("Answer the items that you took back first.")
+        raise CannotUndo(_("Answer the items that you took back first."))
     last.status = Ranking.Status.WITHDRAWN
     last.save(update_fields=["status"])
     campaign_changed(campaign)
@@ -130,11 +131,11 @@ def revise(user: User, ranking: Ranking, **answer: Unpack[Answer]) -> Ranking:
     """A new version of an accepted answer of this person; its time is added. Raises InvalidRanking, LeaseLost."""
     campaign = ranking.campaign
     if campaign.state != Campaign.State.OPEN:
-        raise LeaseLost("The campaign is not open, so answers stay as they are.")
+        raise LeaseLost(_("The campaign is not open, so answers stay as they are."))
     lock_contribution(user, campaign)
     old = Ranking.objects.given().filter(pk=ranking.pk, user=user).first()
     if old is None:
-        raise LeaseLost("This answer has been changed or taken back since.")
+        raise LeaseLost(_("This answer has been changed or taken back since."))
     shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order, kind=old.kind)
     new = _new_ranking(user, shown, answer)
     new.active_ms = min(old.active_ms + new.active_ms, MAX_ACTIVE_MS)
@@ -230,7 +231,7 @@ def _submit_lapsed(user: User, lease: Slot | LapsedLease, ranking: Ranking, now:
 def _same_again(given: Ranking, ranking: Ranking) -> Ranking:
     fields = ("tiers", "flags", "rationale", "details")
     if any(getattr(given, field) != getattr(ranking, field) for field in fields):
-        raise LeaseLost("You have answered this already. Take the answer back to change it.")
+        raise LeaseLost(_("You have answered this already. Take the answer back to change it."))
     return given
 
 

@@ -33,6 +33,8 @@ from django.db import connection, transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Least
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.checks import check_again, first_check, plan_check
@@ -51,8 +53,8 @@ AHEAD_LEASE = timedelta(seconds=90)  # three heartbeats of the page
 class LeaseLost(Exception):
     """The slot has passed on to somebody else, or back to the queue."""
 
-    def __init__(self, message: str = "This item has moved on. Take the next one.") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or _("This item has moved on. Take the next one."))
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ def skip(user: User, lease: Slot | LapsedLease, *, reason: str, note: str = "") 
     lock_contribution(user, lease.campaign)
     answers = Ranking.objects.given().filter(item=lease.item_id, user=user, kind=lease.kind)
     if not put_back(user, lease) and answers.exists():
-        raise LeaseLost("You have answered this item already.")
+        raise LeaseLost(_("You have answered this item already."))
     if lease.kind != Kind.REPEAT:  # of a repeat they have given an answer
         Skip.objects.get_or_create(
             item_id=lease.item_id, user=user, defaults={"reason": reason, "note": checked_note(note)}
@@ -342,31 +344,33 @@ def progress(user: User, campaign: Campaign) -> Progress:
 def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:
     """One sentence for a person who was given nothing."""
     if campaign.state != Campaign.State.OPEN:
-        return NOT_OPEN[campaign.state]
+        return _(NOT_OPEN[campaign.state])
     if campaign.contributions.filter(user=user, paused_at__isnull=False).exists():
-        return PAUSED
+        return _(PAUSED)
     if campaign.slot_count == 0:
-        return "Nothing has been imported into this campaign yet."
+        return _("Nothing has been imported into this campaign yet.")
     with connection.cursor() as cursor:
         free, held, first, missing = cursor.execute(WHY_EMPTY, _parameters(user, campaign, now)).fetchone()
     if free:
-        return "Somebody took the last free item a moment ago. Try again."
+        return _("Somebody took the last free item a moment ago. Try again.")
     if held:
         until = f"{timezone.localtime(first):%H:%M}"
-        return f"Others are working on all that is left for you. The first of these items may come back at {until}."
+        return _(
+            "Others are working on all that is left for you. The first of these items may come back at {time}."
+        ).format(time=until)
     if missing:
-        return "You have answered or skipped every item. The answers still missing are for others to give."
-    return "Every item has all the answers it needs. Thank you."
+        return _("You have answered or skipped every item. The answers still missing are for others to give.")
+    return _("Every item has all the answers it needs. Thank you.")
 
 
-PAUSED = (
+PAUSED = gettext_noop(
     "Your work here is paused for the moment: a manager would like to go through some answers with you. "
     "What you answered is kept."
 )
 NOT_OPEN = {
-    "draft": "This campaign has not been opened yet.",
-    "paused": "This campaign is paused by its managers.",
-    "closed": "This campaign is closed.",
+    "draft": gettext_noop("This campaign has not been opened yet."),
+    "paused": gettext_noop("This campaign is paused by its managers."),
+    "closed": gettext_noop("This campaign is closed."),
 }
 
 

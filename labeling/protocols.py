@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from rewardmodel.stats.pairs import InvalidTiers, check_tiers
 
 ROLES = ("system", "user", "assistant")
@@ -15,24 +18,24 @@ LABELS = "ABCDEFGHI"
 COMPLETIONS = {"pair": (2, 2), "ranking": (2, len(LABELS)), "conversation": (2, 2)}  # fewest and most
 
 SKIP_REASONS = {
-    "unclear": "The task is not clear to me",
-    "expertise": "I do not know enough about the topic",
-    "language": "I do not read this language well enough",
-    "broken": "The texts are cut off or broken",
-    "distressing": "I do not want to read this",
-    "other": "Another reason",
+    "unclear": gettext_noop("The task is not clear to me"),
+    "expertise": gettext_noop("I do not know enough about the topic"),
+    "language": gettext_noop("I do not read this language well enough"),
+    "broken": gettext_noop("The texts are cut off or broken"),
+    "distressing": gettext_noop("I do not want to read this"),
+    "other": gettext_noop("Another reason"),
 }
 FLAGS = {
-    "fails_task": "None of them does what was asked",
-    "inappropriate": "Inappropriate for a support or assistant setting",
-    "hallucination": "States something made up",
-    "sexual": "Sexual content",
-    "violent": "Violent content",
-    "encourages_harm": "Encourages violence, abuse or self-harm",
-    "denigrates": "Denigrates a group of people",
-    "harmful_advice": "Gives harmful advice",
-    "opinion": "Expresses an opinion or moral judgment",
-    "personal_data": "Contains personal data",
+    "fails_task": gettext_noop("None of them does what was asked"),
+    "inappropriate": gettext_noop("Inappropriate for a support or assistant setting"),
+    "hallucination": gettext_noop("States something made up"),
+    "sexual": gettext_noop("Sexual content"),
+    "violent": gettext_noop("Violent content"),
+    "encourages_harm": gettext_noop("Encourages violence, abuse or self-harm"),
+    "denigrates": gettext_noop("Denigrates a group of people"),
+    "harmful_advice": gettext_noop("Gives harmful advice"),
+    "opinion": gettext_noop("Expresses an opinion or moral judgment"),
+    "personal_data": gettext_noop("Contains personal data"),
 }
 MAX_RATIONALE = 10_000  # characters
 
@@ -55,7 +58,7 @@ def ranking_tiers(tiers: Any, protocol: str, size: int, *, cannot_tell: bool = F
     Who looked and cannot tell ranks nothing; who cannot even look skips, with a reason.
     """
     if cannot_tell and tiers:
-        raise InvalidRanking("Either rank the answers, or say that you cannot tell.")
+        raise InvalidRanking(_("Either rank the answers, or say that you cannot tell."))
     if cannot_tell:
         return []
     try:
@@ -64,9 +67,9 @@ def ranking_tiers(tiers: Any, protocol: str, size: int, *, cannot_tell: bool = F
         raise InvalidRanking(str(error)) from None
     ranked = sum(map(len, checked))
     if protocol != "ranking" and ranked != size:
-        raise InvalidRanking("Say which of the two is better, or that they are equal.")
+        raise InvalidRanking(_("Say which of the two is better, or that they are equal."))
     if ranked < 2:
-        raise InvalidRanking("Rank at least two answers, or say that you cannot tell.")
+        raise InvalidRanking(_("Rank at least two answers, or say that you cannot tell."))
     return checked
 
 
@@ -100,7 +103,7 @@ def order_of_words(text: str) -> list[list[str]]:
 def checked_note(text: str, limit: int = MAX_RATIONALE) -> str:
     """A person's own words, as the database can keep them."""
     if len(text) > limit:
-        raise InvalidRanking(f"Please use at most {limit} characters.")
+        raise InvalidRanking(_("Please use at most {limit} characters.").format(limit=limit))
     return plain_lines(text)
 
 

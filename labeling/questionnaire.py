@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, Message, Tiers
 from labeling.questions import (
     ITEM,
@@ -77,8 +80,8 @@ class Reply:
 
 PLAIN = Form(
     questions=(
-        Flags(name="flags", label="Flags", options=tuple(Option(*flag) for flag in FLAGS.items())),
-        Rationale(name="rationale", label="Why?"),
+        Flags(name="flags", label=gettext_noop("Flags"), options=tuple(Option(*flag) for flag in FLAGS.items())),
+        Rationale(name="rationale", label=gettext_noop("Why?")),
     ),
 )
 
@@ -130,7 +133,7 @@ def checked_reply(
     """
     given = {} if details is None else details
     if not isinstance(given, dict) or not isinstance(given.get("answers", {}), dict):
-        raise InvalidRanking("Details are an object; its “answers” are one, too, by the names of questions.")
+        raise InvalidRanking(_("Details are an object; its “answers” are one, too, by the names of questions."))
     if unknown := given.keys() - {"strength", "both_bad", "answers"}:
         raise InvalidRanking(f"There is nothing called {min(unknown)!r} in details.")
     _check_order(form, tiers, len(shown_order))
@@ -210,27 +213,27 @@ def labels_to_indices(details: Any, shown_order: Sequence[int]) -> Any:
 
 def _check_order(form: Form, tiers: Tiers, size: int) -> None:
     if not tiers and not form.cannot_tell:
-        raise InvalidRanking("This campaign wants a decision each time. If you cannot give one, skip the item.")
+        raise InvalidRanking(_("This campaign wants a decision each time. If you cannot give one, skip the item."))
     if not form.unranked and 0 < sum(map(len, tiers)) < size:
-        raise InvalidRanking(f"Please rank all {size} answers.")
+        raise InvalidRanking(_("Please rank all {size} answers.").format(size=size))
 
 
 def _comparison(form: Form, tiers: Tiers, given: Details) -> Details:
     """Strength and "both bad", which say more about the order."""
     both_bad, strength = given.get("both_bad", False), given.get("strength")
     if not isinstance(both_bad, bool) or (both_bad and not (form.both_bad and len(tiers) == 1)):
-        raise InvalidRanking("“Both bad” is said of two answers that are level, where the campaign offers it.")
+        raise InvalidRanking(_("“Both bad” is said of two answers that are level, where the campaign offers it."))
     if not form.ties and not both_bad and any(len(tier) > 1 for tier in tiers):
-        raise InvalidRanking("This campaign takes no ties: say which one is better, even if by little.")
+        raise InvalidRanking(_("This campaign takes no ties: say which one is better, even if by little."))
     if both_bad:
         return {"both_bad": True}
     degrees = len(form.strength)
     if not degrees or len(tiers) < 2:
         if strength is not None:
-            raise InvalidRanking("A strength is said of a better answer, where the campaign asks for it.")
+            raise InvalidRanking(_("A strength is said of a better answer, where the campaign asks for it."))
         return {}
     if not isinstance(strength, int) or isinstance(strength, bool) or not 1 <= strength <= degrees:
-        raise InvalidRanking("Say how much better it is, too.")
+        raise InvalidRanking(_("Say how much better it is, too."))
     return {"strength": strength, "degrees": degrees}
 
 

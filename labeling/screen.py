@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from labeling.answer_fields import (
     BOTH_BAD,
@@ -27,9 +29,9 @@ from labeling.questions import Choice, Ideal, Marks, Rating, Rationale
 
 RECENT = 4  # last turns of the context that are shown unfolded
 QUESTIONS = {
-    "pair": "Which answer is better?",
-    "ranking": "Rank the {size} answers: 1 is the best, ties are fine",
-    "conversation": "Which conversation is better?",
+    "pair": gettext_noop("Which answer is better?"),
+    "ranking": gettext_noop("Rank the {size} answers: 1 is the best, ties are fine"),
+    "conversation": gettext_noop("Which conversation is better?"),
 }
 # What the parts of a task are called to the person who compares them.
 NOUNS = {"pair": "answer", "ranking": "answer", "conversation": "conversation"}
@@ -130,7 +132,7 @@ def screen_of(task: Task, entered: Entered | None = None) -> Screen:
     fold = len(context) - RECENT if len(context) > RECENT + 1 else 0
     return Screen(
         task=task,
-        question=QUESTIONS[task.protocol].format(size=len(task.completions)),
+        question=_(QUESTIONS[task.protocol]).format(size=len(task.completions)),
         noun=NOUNS[task.protocol],
         earlier=context[:fold],
         recent=context[fold:],
@@ -197,7 +199,7 @@ def _ranks(data: QueryDict, labels: str) -> dict[str, int]:
         return dict.fromkeys(labels, 1)
     if choice:
         if choice not in labels:
-            raise InvalidRanking("Choose one of the two, or say that they are equal.")
+            raise InvalidRanking(_("Choose one of the two, or say that they are equal."))
         return {label: 1 if label == choice else 2 for label in labels}
     given = {label: data.get(f"rank_{label}") for label in labels}
     return {label: whole_number(rank) for label, rank in given.items() if rank}

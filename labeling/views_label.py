@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import reswap, retarget
@@ -74,8 +75,8 @@ def label_submit(request: AuthenticatedRequest, campaign: Campaign, lease: Slot 
         return _refused(request, campaign, str(problem), entered, lease.lease, status=422)
     except LeaseLost as problem:
         return _refused(request, campaign, str(problem), entered, lease.lease, status=409)
-    kept = "Kept as an extra answer, as the item had all it needs" if ranking.late else "Saved"
-    said = "You cannot tell" if entered.cannot_tell else in_words(entered.order)
+    kept = _("Kept as an extra answer, as the item had all it needs") if ranking.late else _("Saved")
+    said = _("You cannot tell") if entered.cannot_tell else in_words(entered.order)
     return _moved_on(request, campaign, task, f"{kept}: {said}", can_undo=True)
 
 
@@ -85,11 +86,11 @@ def label_skip(request: AuthenticatedRequest, campaign: Campaign, lease: Slot | 
     try:
         skip(request.user, lease, reason=request.POST.get("reason", ""), note=request.POST.get("note", ""))
     except InvalidRanking:
-        return _refused(request, campaign, "Choose a reason to skip this item.", Entered(), lease.lease, status=422)
+        return _refused(request, campaign, _("Choose a reason to skip this item."), Entered(), lease.lease, status=422)
     except LeaseLost as problem:
         return _refused(request, campaign, str(problem), Entered(), lease.lease, status=409)
     task = claim_next(request.user, campaign, now=timezone.now())
-    return _moved_on(request, campaign, task, "Skipped. Others will get this item.")
+    return _moved_on(request, campaign, task, _("Skipped. Others will get this item."))
 
 
 @campaign_role(*LABELING_ROLES)
@@ -99,7 +100,7 @@ def label_undo(request: AuthenticatedRequest, campaign: Campaign) -> HttpRespons
         task = undo_last(request.user, campaign, now=timezone.now())
     except CannotUndo as problem:
         return _refused(request, campaign, str(problem), Entered(), None, status=409)
-    return _moved_on(request, campaign, task, "Your last answer was taken back. Answer it again.")
+    return _moved_on(request, campaign, task, _("Your last answer was taken back. Answer it again."))
 
 
 @lease_holder
@@ -149,7 +150,8 @@ def answer_of(entered: Entered, shown_order: Sequence[int], form_version: int) -
 def _check_partial(entered: Entered, size: int) -> None:
     missing = entered.missing(size)
     if missing and len(missing) <= size - 2 and not entered.partial and not entered.cannot_tell:
-        raise InvalidRanking(f"{', '.join(missing)}: no rank yet. Rank them, or tick that you leave them unranked.")
+        text = _("{letters}: no rank yet. Rank them, or tick that you leave them unranked.")
+        raise InvalidRanking(text.format(letters=", ".join(missing)))
 
 
 def _moved_on(

@@ -161,9 +161,7 @@ def _gather(key: int, now: datetime) -> int:
     )
     if hook.campaign_id:
         answers = answers.filter(campaign=hook.campaign_id)
-    page = list(
-        answers.order_by("pk").values(*TOLD)[:ANSWERS]
-    )
+    page = list(answers.order_by("pk").values(*TOLD)[:ANSWERS])
     if page:
         hook.answers_after = page[-1]["pk"]
         hook.save(update_fields=["answers_after"])

@@ -6,12 +6,14 @@ from django import template
 from django.template import Context
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from labeling import rendering
 from rewardmodel.stats.estimates import Estimate
 
 register = template.Library()
-ROLE_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
+ROLE_NAMES = {"system": gettext_noop("System"), "user": gettext_noop("User"), "assistant": gettext_noop("Assistant")}
 
 
 @register.filter
@@ -44,7 +46,7 @@ def summary(text: str, length: int = 140) -> str:
 
 @register.filter
 def role_name(role: str) -> str:
-    return ROLE_NAMES.get(role, role)
+    return _(ROLE_NAMES.get(role, role))
 
 
 @register.filter

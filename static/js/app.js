@@ -1,4 +1,5 @@
-import { toast } from "./toast.js";
+import { gettext } from "./i18n.js";
+import { refusal, toast } from "./toast.js";
 
 // Small behaviours every page shares. Pages work without it.
 
@@ -28,15 +29,12 @@ document.addEventListener("htmx:configRequest", (event) => {
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (!new URL(event.detail.xhr.responseURL || location.href).pathname.startsWith("/accounts/login")) return;
   event.detail.shouldSwap = false;
-  toast("You are signed out. Sign in in another tab, then do this again: what you entered is still here.");
+  toast(refusal(401));
 });
 // A request that failed without a page of its own says so, in words.
-document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Your work is still on this page; try again."));
+document.addEventListener("htmx:sendError", () => toast(gettext("The server cannot be reached. Your work is still on this page; try again.")));
 document.addEventListener("htmx:responseError", (event) => {
-  const status = event.detail.xhr.status;
-  if (status === 403) toast("Your session changed in another tab. Reload the page and try again.");
-  else if (status === 404) toast("This is not there any more. Reload the page.");
-  else toast(`The server answered with an error (${status}). Nothing was lost; try again.`);
+  toast(refusal(event.detail.xhr.status));
 });
 
 // Buttons that ask before they act: <button data-confirm="Close this campaign?">
@@ -52,8 +50,8 @@ document.addEventListener("click", async (event) => {
   const input = document.querySelector(button.dataset.copy);
   input.select(); // on a plain HTTP site there is no clipboard to write to: then it is marked, ready for Ctrl-C
   try { await navigator.clipboard.writeText(input.value); } catch { return; }
-  document.getElementById("announce").textContent = "Copied";
-  button.textContent = "Copied";
+  document.getElementById("announce").textContent = gettext("Copied");
+  button.textContent = gettext("Copied");
 });
 
 // On a phone the tab one is on may lie outside of the row.

@@ -1,5 +1,6 @@
 // What a person answers: ranks, choices, and their keys. The form works without any of this; here it becomes quick.
 // The rank menus are the only state. Everything else is read from them.
+import { gettext } from "../i18n.js";
 import { $, $$, isRanking, problem, say } from "./dom.js";
 import { activeTime, isCalm, press } from "./time.js";
 
@@ -8,7 +9,8 @@ const UNSURE = "button[value=cannot_tell]";
 // -- Ranks ---------------------------------------------------------------------------------------------------------------
 
 const NO_RANKS = matchMedia("(hover: hover)").matches
-  ? "No ranks yet: press numbers, or pick the letters from best to worst" : "No ranks yet: pick the letters, best first";
+  ? gettext("No ranks yet: press numbers, or pick the letters from best to worst")
+  : gettext("No ranks yet: pick the letters, best first");
 const cards = () => $$(".answer-card");
 const menu = (card) => $("select", card);
 const rankOf = (card) => Number(menu(card).value);
@@ -23,7 +25,7 @@ function tiers() {
 function orderText() {
   const order = tiers().map((tier) => letters(tier).join(" = ")).join(" > ");
   const rest = letters(unranked()).join(", ");
-  return order ? order + (rest ? ` · ${rest} unranked` : "") : NO_RANKS;
+  return order ? order + (rest ? ` · ${gettext("{letters} unranked", { letters: rest })}` : "") : NO_RANKS;
 }
 
 function showOrder() {
@@ -43,9 +45,10 @@ function setRank(card, rank) {
 function sayPlace(card) {
   const letter = card.dataset.label;
   const place = tiers().findIndex((tier) => tier.includes(card));
-  if (place < 0) return say(`${letter} has no rank. ${orderText()}`);
+  if (place < 0) return say(`${gettext("{letter} has no rank.", { letter })} ${orderText()}`);
   const others = letters(tiers()[place]).filter((other) => other !== letter);
-  say(`${letter} is ${place + 1}${others.length ? `, level with ${others.join(" and ")}` : ""}. ${orderText()}`);
+  const level = gettext("{letter} is {rank}, level with {others}.", { letter, rank: place + 1, others: others.join(gettext(" and ")) });
+  say(`${others.length ? level : gettext("{letter} is {rank}.", { letter, rank: place + 1 })} ${orderText()}`);
 }
 
 // One step: out of a tie to a place of its own, or from there level with the neighbours. An unranked card starts last.
@@ -116,11 +119,12 @@ document.addEventListener("submit", (event) => {
   form.elements.active_ms.value = activeTime();
   if (!isRanking() || event.submitter?.matches(UNSURE)) return;
   const missing = unranked();
+  const names = { letters: letters(missing).join(", ") };
   const stop = (text) => { problem(text); event.preventDefault(); event.stopPropagation(); };
-  if (missing.length && !partial()) stop(`${letters(missing).join(", ")}: no rank yet. Please rank all of them.`);
-  else if (cards().length - missing.length < 2) stop(`Rank at least two answers${$(UNSURE) ? ", or say that you can’t tell" : ""}.`);
+  if (missing.length && !partial()) stop(gettext("{letters}: no rank yet. Please rank all of them.", names));
+  else if (cards().length - missing.length < 2) stop($(UNSURE) ? gettext("Rank at least two answers, or say that you can’t tell.") : gettext("Rank at least two answers."));
   else if (missing.length && !partial().checked) {
-    stop(`${letters(missing).join(", ")}: no rank yet. Press Enter or Submit again to leave them unranked.`);
+    stop(gettext("{letters}: no rank yet. Press Enter or Submit again to leave them unranked.", names));
     setPartial(true);
   }
 }, true);

@@ -51,7 +51,7 @@ async function take(key) {
   const taken = movable.find((other) => other !== old && placeOf(other) === key);
   if (taken) {
     const row = ofList().find((other) => other.dataset.key === taken);
-    return complain(dialog.dataset.taken.replace("#", key).replace("%", row ? deed(row) : taken));
+    return complain(dialog.dataset.taken.replace("{key}", key).replace("{deed}", row ? deed(row) : taken));
   }
   const before = moved;
   moved = { ...moved, [old]: key };

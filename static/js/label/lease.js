@@ -1,4 +1,5 @@
 // The item stays with the person while they look at it, and goes back when they leave.
+import { gettext } from "../i18n.js";
 import { problem, task } from "./dom.js";
 import { post } from "./net.js";
 
@@ -9,7 +10,7 @@ async function beat() {
   if (!path || document.visibilityState !== "visible") return;
   const answer = await post(path).catch(() => null); // offline: the next beat will tell
   if (answer?.status === 409 && task().dataset.heartbeat === path) {
-    problem("This item went back to the queue because the page was idle for long. You can still answer it.");
+    problem(gettext("This item went back to the queue because the page was idle for long. You can still answer it."));
   }
 }
 setInterval(beat, HEARTBEAT_MS);

@@ -1,6 +1,7 @@
 // From one item to the next. The next one is fetched ahead and shown at once, while the answer is still on its way. When
 // the server does not take the answer, the item comes back as it was; when it gives another item, that one is shown.
-import { fadeToast, toast } from "../toast.js";
+import { gettext } from "../i18n.js";
+import { fadeToast, refusal, toast } from "../toast.js";
 import { $, task } from "./dom.js";
 import { postForParts } from "./net.js";
 import { dropDraft } from "./drafts.js";
@@ -53,7 +54,7 @@ document.addEventListener("submit", async (event) => {
   event.stopPropagation();
   await outbox.flush(onReply);
   if (outbox.isEmpty()) document.getElementById(form.id)?.requestSubmit();
-  else toast("The server cannot be reached. Your answers wait in this browser.");
+  else toast(gettext("The server cannot be reached. Your answers wait in this browser."));
 }, true);
 
 function onReply(step, reply) {
@@ -66,16 +67,10 @@ function onReply(step, reply) {
     if (text && final) $("#task-problem").replaceChildren(text);
     window.htmx.process($("#task-problem"));
   } else if (final) outbox.drop(step);
-  if (!text || !final) toast(REFUSED[reply.status] || `The server answered with an error (${reply.status}). Nothing was lost; try again.`);
+  if (!text || !final) toast(refusal(reply.status));
   else if (left?.step !== step) toast(text.textContent, "warning");
   return final;
 }
-
-const REFUSED = {
-  401: "You are signed out. Sign in in another tab, then do this again: what you entered is still here.",
-  403: "Your session changed in another tab. Reload the page and try again.",
-  404: "This is not there any more. Reload the page.",
-};
 
 function taken(step, parts) {
   outbox.drop(step);
