@@ -20,7 +20,7 @@ from config import push
 
 logger = logging.getLogger(__name__)
 
-SIGNED_OUT, NOT_FOUND, BAD_MESSAGE, TOO_LARGE = 4401, 4404, 4400, 4413
+SIGNED_OUT, NOT_FOUND, BAD_MESSAGE, TOO_LARGE, TOO_OFTEN = 4401, 4404, 4400, 4413, 4429
 
 
 class TopicConsumer(AsyncWebsocketConsumer):
@@ -29,12 +29,13 @@ class TopicConsumer(AsyncWebsocketConsumer):
     All three run in a worker thread with database access. Before anything is sent, on connect as well as after every
     hint and every message, the session and `authorize` are checked again: a removed member hears nothing more. Hints
     that come faster than `interval` are sent as one. Close codes: 4401 signed out, 4404 not theirs, 4400 and 4413 for
-    messages that make no sense or are too large.
+    messages that make no sense or are too large, 4429 for more than `rate_limit` of them in a second.
     """
 
     policy = ""  # the name that the route test looks for, as on views
     interval = 0.1
     message_limit = 4096
+    rate_limit = 20
 
     @property
     def route(self) -> dict[str, Any]:
@@ -63,6 +64,7 @@ class TopicConsumer(AsyncWebsocketConsumer):
         self._topic = ""
         self._pump: asyncio.Task[None] | None = None
         self._due = asyncio.Event()
+        self._second, self._heard = 0, 0
         await self.accept()  # first accepted, then closed: a browser cannot read the code of a refused handshake
         try:
             topic, _ = await self._in_thread(self._check)
@@ -84,6 +86,12 @@ class TopicConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if len(text_data or bytes_data or "") > self.message_limit:
             await self.close(TOO_LARGE)
+            return
+        second = int(asyncio.get_running_loop().time())
+        self._heard = self._heard + 1 if second == self._second else 1
+        self._second = second
+        if self._heard > self.rate_limit:
+            await self.close(TOO_OFTEN)
             return
         try:
             message = json.loads(text_data or "")

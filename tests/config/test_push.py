@@ -14,7 +14,7 @@ from django.urls import path
 
 from accounts.models import User
 from config import push
-from config.consumers import BAD_MESSAGE, NOT_FOUND, SIGNED_OUT, TOO_LARGE, TopicConsumer
+from config.consumers import BAD_MESSAGE, NOT_FOUND, SIGNED_OUT, TOO_LARGE, TOO_OFTEN, TopicConsumer
 from tests.sockets import Socket
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,6 +148,15 @@ async def test_a_hostile_message_closes_the_socket(followed: Socket, text: str, 
     await followed.receive()
     await followed.send(text)
     assert await followed.close_code() == code
+
+
+async def test_a_flood_of_messages_closes_the_socket(followed: Socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "rate_limit", 3)
+    monkeypatch.setattr(Echo, "changes", lambda *_: [])
+    await followed.open()
+    for _ in range(10):
+        await followed.send('{"count": 1}')
+    assert await followed.close_code() == TOO_OFTEN
 
 
 async def test_a_message_is_answered_at_once(followed: Socket) -> None:
