@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling import api, api_chats, api_items, api_tasks, api_webhooks
+from labeling import api, api_chats, api_items, api_quality, api_tasks, api_webhooks
 
 urlpatterns = [
     path("campaigns/", api.CampaignList.as_view(), name="api_campaigns"),
@@ -29,6 +29,30 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/items", api_items.CampaignItems.as_view(), name="api_campaign_items"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>", api_items.CampaignItem.as_view(), name="api_campaign_item"),
     path("campaigns/<str:campaign_id>/export", api_items.CampaignExport.as_view(), name="api_campaign_export"),
+    path("campaigns/<str:campaign_id>/rules", api_quality.CampaignRules.as_view(), name="api_campaign_rules"),
+    path("campaigns/<str:campaign_id>/people", api_quality.CampaignPeople.as_view(), name="api_campaign_people"),
+    path(
+        "campaigns/<str:campaign_id>/people/<int:user_id>/pause",
+        api_quality.CampaignPause.as_view(),
+        name="api_campaign_pause",
+    ),
+    path("campaigns/<str:campaign_id>/gold", api_quality.CampaignGolds.as_view(), name="api_campaign_golds"),
+    path("campaigns/<str:campaign_id>/items/<str:item_id>/gold", api_quality.ItemGold.as_view(), name="api_item_gold"),
+    path(
+        "campaigns/<str:campaign_id>/items/<str:item_id>/release",
+        api_quality.ItemRelease.as_view(),
+        name="api_item_release",
+    ),
+    path("campaigns/<str:campaign_id>/review", api_quality.CampaignReview.as_view(), name="api_campaign_review"),
+    path(
+        "campaigns/<str:campaign_id>/review/<str:ranking_id>",
+        api_quality.RankingReview.as_view(),
+        name="api_ranking_review",
+    ),
+    path("campaigns/<str:campaign_id>/leaks", api_quality.CampaignLeaks.as_view(), name="api_campaign_leaks"),
+    path("campaigns/<str:campaign_id>/health", api_quality.CampaignHealth.as_view(), name="api_campaign_health"),
+    path("campaigns/<str:campaign_id>/log", api_quality.CampaignLog.as_view(), name="api_campaign_log"),
+    path("log/", api_quality.SiteLog.as_view(), name="api_log"),
     path("campaigns/<str:campaign_id>/webhooks", api_webhooks.CampaignWebhooks.as_view(), name="api_campaign_webhooks"),
     path("webhooks/", api_webhooks.SiteWebhooks.as_view(), name="api_webhooks"),
     path("webhooks/<str:webhook_id>", api_webhooks.WebhookDetail.as_view(), name="api_webhook"),

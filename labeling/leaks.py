@@ -8,7 +8,7 @@ wants it, such items are held back until somebody has looked at them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -87,22 +87,23 @@ def scan_rows(campaign: Campaign, rows: Mapping[int, ParsedRow]) -> None:
 
 @transaction.atomic
 def scan_again(campaign: Campaign, *, by: User) -> int:
-    """Look through the newest items anew, after names were added. How many have something."""
+    """Look through the newest items anew, after names were added. In how many there is something new.
+
+    What was found before stays as it is: an item that somebody has looked at is not held back for it again.
+    """
     newest = list(campaign.items.order_by("-pk").values_list("pk", flat=True)[:RESCAN])
-    Leak.objects.filter(campaign=campaign, item__in=newest, held=False).delete()
-    known = set(Leak.objects.filter(campaign=campaign).values_list("item", flat=True))
+    known = set(Leak.objects.filter(campaign=campaign).values_list("item", "index", "what"))
     count = 0
     for start in range(0, len(newest), BATCH):
-        keys = [key for key in newest[start : start + BATCH] if key not in known]
         read = {}
-        for item in Item.objects.filter(pk__in=keys).prefetch_related("completions"):
+        for item in Item.objects.filter(pk__in=newest[start : start + BATCH]).prefetch_related("completions"):
             completions = list(item.completions.all())
             read[item.pk] = (
                 item.messages,
                 [one.messages for one in completions],
                 [one.source for one in completions],
             )
-        count += _keep(campaign, read)
+        count += _keep(campaign, read, known)
     record(by, "items.scan", campaign, items=len(newest), found=count)
     return count
 
@@ -120,7 +121,7 @@ def release(item: Item, *, by: User) -> None:
 Read = tuple[Sequence[Message], Sequence[Sequence[Message]], Sequence[str]]
 
 
-def _keep(campaign: Campaign, rows: Mapping[int, Read]) -> int:
+def _keep(campaign: Campaign, rows: Mapping[int, Read], known: Set[tuple[int, int, str]] = frozenset()) -> int:
     rules = QualityRules.objects.filter(campaign=campaign).first() or QualityRules()
     own = [name for line in rules.leak_words.splitlines() if (name := line.strip())]
     leaks = [
@@ -134,6 +135,7 @@ def _keep(campaign: Campaign, rows: Mapping[int, Read]) -> int:
         )
         for item, row in rows.items()
         for one in find_leaks(*row, own)
+        if (item, one.index, one.what) not in known
     ]
     Leak.objects.bulk_create(leaks)
     leaky = {leak.item_id for leak in leaks}

@@ -66,7 +66,7 @@ def campaign_leaks(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
 @require_POST
 def leaks_scan(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     count = leaks.scan_again(campaign, by=request.user)
-    messages.success(request, f"Looked through the items: {count} may show who wrote an answer.")
+    messages.success(request, f"Looked through the items: {count} more may show who wrote an answer.")
     return redirect("campaign_leaks", campaign.public_id)
 
 
