@@ -84,11 +84,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """`mine` are all answers of the person, `done` and `total` those that the campaign counts."""
+    """`mine` are all answers of the person, `checks` of them hidden ones; `done` and `total` are what is counted."""
 
     done: int
     total: int
     mine: int
+    checks: int = 0
+
+    @property
+    def shown(self) -> int:
+        """What the person sees as done: would it stand still after a check, it would tell which items are checks."""
+        return min(self.done + self.checks, self.total)
 
 
 LEASE_LENGTH = """
@@ -179,7 +185,8 @@ WHERE slot.campaign_id = %(campaign)s AND slot.user_id = %(user)s AND slot.state
 RETURNING slot.id = seen.id, slot.expires_at
 """
 PROGRESS = """
-SELECT COALESCE(sum(done), 0), COALESCE(sum(done + extra + checks) FILTER (WHERE user_id = %(user)s), 0)
+SELECT COALESCE(sum(done), 0), COALESCE(sum(done + extra + checks) FILTER (WHERE user_id = %(user)s), 0),
+       COALESCE(sum(checks) FILTER (WHERE user_id = %(user)s), 0)
 FROM labeling_contribution WHERE campaign_id = %(campaign)s
 """
 WHY_EMPTY = f"""
@@ -337,8 +344,8 @@ def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
 def progress(user: User, campaign: Campaign) -> Progress:
     """How far the campaign is, and the person in it: one query over its people."""
     with connection.cursor() as cursor:
-        done, mine = cursor.execute(PROGRESS, {"user": user.pk, "campaign": campaign.pk}).fetchone()
-    return Progress(done=done, total=campaign.slot_count, mine=mine)
+        done, mine, checks = cursor.execute(PROGRESS, {"user": user.pk, "campaign": campaign.pk}).fetchone()
+    return Progress(done=done, total=campaign.slot_count, mine=mine, checks=checks)
 
 
 def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:

@@ -51,7 +51,7 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
 
 
 class ProgressSerializer(serializers.Serializer[Progress]):
-    done = serializers.IntegerField(help_text="Answers given, of those wanted.")
+    done = serializers.IntegerField(source="shown", help_text="Answers given, of those wanted.")
     total = serializers.IntegerField(help_text="Answers wanted: items times overlap.")
     mine = serializers.IntegerField(help_text="Answers given by you.")
 

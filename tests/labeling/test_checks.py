@@ -98,11 +98,12 @@ def test_nothing_tells_a_check_from_any_other_item(campaign: Campaign, golds: li
     task = claim(anna, campaign)
     assert kind_of(task) == "gold"
     text = json.dumps(answers) + client.get(f"/campaigns/{campaign.public_id}/label/").text
-    for word in ("gold", "repeat", "check_", '"kind"'):
-        assert word not in text.replace("golden", "")
-    before = progress(anna, campaign).mine
+    assert not [word for word in ("gold", "repeat", "check_") if word in text] and "kind" not in answers[0]["task"]
+    before, path = progress(anna, campaign), f"/api/campaigns/{campaign.public_id}"
     submit(anna, task)
-    assert progress(anna, campaign).mine == before + 1
+    after, seen = progress(anna, campaign), client.get(path).json()["progress"]
+    assert (after.mine, after.shown, after.done) == (before.mine + 1, before.shown + 1, before.done)
+    assert (seen["mine"], seen["done"]) == (after.mine, after.shown)
 
 
 def test_answers_to_checks_are_no_preferences(campaign: Campaign, golds: list[Gold], anna: User):
