@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Floor, Random
 
 from accounts.models import User
 from labeling.models import Campaign, Completion, Contribution, Gold, Kind, QualityRules, Ranking, Skip, Slot
 
 REPEAT_AFTER = 10  # answers of the person in between, so that they hardly remember
-REPEAT_AMONG = 200
+AMONG = 200  # items that one is drawn from
 FIRST_LEASE = timedelta(minutes=2)  # the claim that follows at once sets the right one
 
 
@@ -83,20 +84,25 @@ def _gold_for(user: User, campaign: Campaign) -> int | None:
         | Exists(Skip.objects.filter(**mine))
         | Exists(Ranking.objects.filter(known, **mine))
     )
-    return untouched.order_by("?").values_list("item_id", flat=True).first()
+    return _any_of(untouched.order_by("pk"))
 
 
 def _repeat_for(user: User, campaign: Campaign) -> int | None:
     """An item of which the person gave a usual answer a while ago, and none to a repeat yet."""
     mine = {"item": OuterRef("item"), "user": user}
     usual = Ranking.objects.given().filter(campaign=campaign, user=user, kind=Kind.NORMAL, cannot_tell=False)
-    older = usual.order_by("-pk").values("pk")[REPEAT_AFTER : REPEAT_AFTER + REPEAT_AMONG]
+    older = usual.order_by("-pk").values("pk")[REPEAT_AFTER : REPEAT_AFTER + AMONG]
     fresh = Ranking.objects.filter(pk__in=older).exclude(
         Exists(Slot.objects.filter(kind=Kind.REPEAT, **mine))
         | Exists(Ranking.objects.filter(kind=Kind.REPEAT, **mine))
         | Exists(Gold.objects.filter(item=OuterRef("item")))
     )
-    return fresh.order_by("?").values_list("item_id", flat=True).first()
+    return _any_of(fresh.order_by("-pk"))
+
+
+def _any_of(rows: QuerySet[Any]) -> int | None:
+    items = list(rows.values_list("item_id", flat=True)[:AMONG])
+    return random.choice(items) if items else None
 
 
 def _lease(user: User, campaign: Campaign, item: int, kind: Kind, now: datetime, *, shown: bool) -> None:
