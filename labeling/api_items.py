@@ -25,10 +25,12 @@ from labeling.api import CampaignView
 from labeling.exporting import CONTAINERS, EXPORTS, as_csv, export_lines
 from labeling.formats.base import Format
 from labeling.formats.registry import FORMATS
+from labeling.hub import Dataset, store_dataset
 from labeling.importing import import_file, refused_lines
 from labeling.items import get_item, listed, title_of, with_counts
 from labeling.previewing import preview_file
 from labeling.serializers_items import (
+    DatasetSerializer,
     ImportSerializer,
     ItemDetailSerializer,
     ItemSerializer,
@@ -66,6 +68,19 @@ class CampaignImports(CampaignView):
         bring, code = (store_upload, 202) if is_large(file, file.size) else (import_file, 201)
         record = bring(campaign, file, name=name, user=self.user, chosen=_chosen(data))
         return Response(ImportSerializer(record).data, status=code)
+
+
+class CampaignImportDataset(CampaignView):
+    roles = {"POST": MANAGER}
+
+    @extend_schema(request=DatasetSerializer, responses={202: ImportSerializer})
+    def post(self, request: Request, campaign_id: str) -> Response:
+        """Bring in a dataset of the Hugging Face hub, or (admins) a folder of the server. A worker reads it."""
+        campaign, data = self.campaign(campaign_id), self.valid(DatasetSerializer)
+        chosen = FORMATS.get(data.pop("form", ""))
+        return Response(
+            ImportSerializer(store_dataset(campaign, Dataset(**data), user=self.user, chosen=chosen)).data, status=202
+        )
 
 
 class CampaignImportPreview(CampaignView):

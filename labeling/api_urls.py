@@ -12,6 +12,11 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/report", api.CampaignReport.as_view(), name="api_campaign_report"),
     path("campaigns/<str:campaign_id>/imports", api_items.CampaignImports.as_view(), name="api_campaign_imports"),
     path(
+        "campaigns/<str:campaign_id>/imports/dataset",
+        api_items.CampaignImportDataset.as_view(),
+        name="api_campaign_import_dataset",
+    ),
+    path(
         "campaigns/<str:campaign_id>/imports/preview",
         api_items.CampaignImportPreview.as_view(),
         name="api_campaign_import_preview",

@@ -12,6 +12,7 @@ from accounts.models import CampaignRole, User
 from labeling.formats import columns
 from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS
+from labeling.hub import Dataset
 from labeling.models import Campaign, QualityRules
 from labeling.presets import PRESETS
 from labeling.protocols import LABELS
@@ -88,6 +89,21 @@ class ImportForm(forms.Form):
         if file.size > MAX_UPLOAD:
             raise forms.ValidationError("This file is larger than 1 GiB. Use `manage.py import_items` on the server.")
         return file
+
+
+class DatasetForm(forms.Form):
+    """A dataset of the Hugging Face hub, or (for admins) a folder of the server."""
+
+    name = forms.CharField(max_length=250, label="Name", help_text="On the hub, such as Anthropic/hh-rlhf.")
+    subset = forms.CharField(max_length=100, initial="default")
+    split = forms.CharField(max_length=100, initial="train")
+    limit = forms.IntegerField(
+        min_value=0, max_value=2**31 - 1, initial=0, label="Most rows", help_text="0 takes all; 100 show what comes."
+    )
+
+    def dataset(self) -> Dataset:
+        """Of a valid form."""
+        return Dataset(**self.cleaned_data)
 
 
 class ColumnsForm(forms.Form):

@@ -61,10 +61,10 @@ def _rows(file: BinaryIO) -> Iterator[Any]:
         for batch in parquet.iter_batches(batch_size=READ_ROWS, row_groups=[group], use_threads=False):
             if batch.nbytes > READ_ROWS * files.MAX_LINE:
                 raise BadLine(f"Rows are longer than {files.MAX_LINE // 1024**2} MiB; those before were read.")
-            yield from (_plain(row) for row in batch.to_pylist())
+            yield from (plain(row) for row in batch.to_pylist())
 
 
-def _plain(row: Any) -> Any:
+def plain(row: Any) -> Any:
     """JSON values: times, decimals and bytes become texts."""
     return json.loads(json.dumps(row, default=_text))
 

@@ -65,6 +65,14 @@ class UploadSerializer(serializers.Serializer[Any]):
     )
 
 
+class DatasetSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=250, help_text="On the hub, or an absolute path on the server (admins).")
+    subset = serializers.CharField(max_length=100, default="default")
+    split = serializers.CharField(max_length=100, default="train")
+    limit = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0, help_text="Most rows; 0 takes all.")
+    form = serializers.ChoiceField(choices=list(FORMATS), required=False, help_text="Read all rows as this format.")
+
+
 class LineErrorSerializer(serializers.Serializer[Any]):
     line = serializers.IntegerField()
     reason = serializers.CharField()

@@ -1,4 +1,4 @@
-"""Large files, stored in pieces and imported by a worker, so that no request waits for them.
+"""Large files, stored in pieces and imported by a worker, so that no request waits for them; datasets likewise.
 
 The pieces are in the database: any worker can read them, and there is no second place to look after. A worker holds an
 advisory lock while it imports, which ends with its connection however it dies; the next one goes on behind the last
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from accounts.models import User
 from labeling import files
@@ -23,7 +23,8 @@ from labeling.formats import columns
 from labeling.formats.base import Format
 from labeling.formats.columns import Columns
 from labeling.formats.registry import FORMATS, parse_rows
-from labeling.importing import continue_import, new_import
+from labeling.hub import Dataset, dataset_rows
+from labeling.importing import ImportFailed, continue_import, new_import
 from labeling.models import Campaign, Import, UploadPiece
 from labeling.webhooks import import_finished
 
@@ -58,11 +59,17 @@ def store_upload(
     return record
 
 
+def waits(record: Import) -> bool:
+    """Whether a worker will go on with it."""
+    return not (record.finished_at or record.failure) and (bool(record.dataset) or record.pieces.exists())
+
+
 def import_waiting(stop: Callable[[], bool]) -> int:
     """Import what was stored, until `stop` says that this worker ends. How many files were finished."""
-    pieces = UploadPiece.objects.filter(source=OuterRef("pk"))
+    pieces = Exists(UploadPiece.objects.filter(source=OuterRef("pk")))
+    datasets = Q(finished_at=None, failure="") & ~Q(dataset={})
     done = 0
-    for key in Import.objects.filter(Exists(pieces)).order_by("pk").values_list("pk", flat=True):
+    for key in Import.objects.filter(pieces | datasets).order_by("pk").values_list("pk", flat=True):
         with _lock(key) as is_mine:
             record = Import.objects.filter(pk=key).select_related("campaign").first()
             if is_mine and record and not stop():
@@ -74,10 +81,13 @@ def _import(record: Import, stop: Callable[[], bool]) -> bool:
     if record.finished_at or record.failure:  # a worker died before it had tidied up
         UploadPiece.objects.filter(source=record).delete()
         return False
-    file = io.BufferedReader(StoredFile(record), PIECE)
     try:
-        rows = parse_rows(read_rows(file), record.campaign.protocol, _reading(record.reading))
+        rows = parse_rows(_rows(record), record.campaign.protocol, _reading(record.reading))
         is_done = continue_import(record, rows, stop=stop)
+    except ImportFailed as error:
+        logger.warning("Import %s failed: %s", record.pk, error)
+        is_done = True
+        _fail(record, str(error))
     except (OperationalError, InterfaceError):
         raise  # the database is away; the next one goes on
     except Exception:
@@ -87,6 +97,12 @@ def _import(record: Import, stop: Callable[[], bool]) -> bool:
     if is_done:
         UploadPiece.objects.filter(source=record).delete()
     return is_done
+
+
+def _rows(record: Import) -> Iterator[tuple[int, Any]]:
+    if record.dataset:
+        return dataset_rows(Dataset(**record.dataset))
+    return read_rows(io.BufferedReader(StoredFile(record), PIECE))
 
 
 @transaction.atomic

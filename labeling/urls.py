@@ -36,6 +36,11 @@ urlpatterns = [
     ),
     path("campaigns/<str:campaign_id>/import", views_items.campaign_import, name="campaign_import"),
     path(
+        "campaigns/<str:campaign_id>/import/dataset",
+        views_items.campaign_import_dataset,
+        name="campaign_import_dataset",
+    ),
+    path(
         "campaigns/<str:campaign_id>/imports/<int:import_id>/", views_items.import_report, name="campaign_import_report"
     ),
     path("campaigns/<str:campaign_id>/items/", views_items.campaign_items, name="campaign_items"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole
@@ -15,7 +16,8 @@ from labeling.access import REPORT_ROLES, campaign_role
 from labeling.campaigns import form_of
 from labeling.formats.columns import NAME as COLUMNS
 from labeling.formats.registry import FORMATS
-from labeling.forms import ColumnsForm, ImportForm
+from labeling.forms import ColumnsForm, DatasetForm, ImportForm
+from labeling.hub import store_dataset
 from labeling.importing import ImportFailed, import_file
 from labeling.items import get_item, listed, with_counts
 from labeling.models import Campaign, Gold, Item, Ranking
@@ -24,7 +26,7 @@ from labeling.protocols import COMPLETIONS, LABELS, in_words, labels_of_tiers
 from labeling.questionnaire import PLAIN, spoken
 from labeling.questions import Flags
 from labeling.screen import shared_turns, single_turns
-from labeling.uploads import is_large, store_upload
+from labeling.uploads import is_large, store_upload, waits
 from labeling.views_campaigns import campaign_context
 
 PAGE_SIZE = 50
@@ -62,9 +64,26 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         "form": form,
         "columns": columns,
         "preview": preview,
+        "dataset_form": DatasetForm(auto_id="id_dataset_%s"),
         "imports": campaign.imports.defer("errors").order_by("-pk")[:PAGE_SIZE],
     }
     return render(request, "labeling/campaign_import.html", context, status=422 if form.errors else 200)
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_POST
+def campaign_import_dataset(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    """Ask a worker to import a dataset."""
+    form = DatasetForm(request.POST)
+    problems = [str(problem) for found in form.errors.values() for problem in found]
+    if form.is_valid():
+        try:
+            record = store_dataset(campaign, form.dataset(), user=request.user)
+            return redirect("campaign_import_report", campaign.public_id, record.pk)
+        except ImportFailed as failure:
+            problems = [str(failure)]
+    messages.error(request, " ".join(problems))
+    return redirect("campaign_import", campaign.public_id)
 
 
 def _chosen_columns(request: AuthenticatedRequest) -> QueryDict | None:
@@ -78,7 +97,7 @@ def import_report(request: AuthenticatedRequest, campaign: Campaign, import_id: 
     record = get_object_or_404(campaign.imports, pk=import_id)
     context = campaign_context(request, campaign, "import") | {
         "record": record,
-        "waits": record.pieces.exists(),
+        "waits": waits(record),
         "leaky": campaign.leaks.filter(item__source_import=record).values("item").distinct().count(),
     }
     return render(request, "labeling/import_report.html", context)
