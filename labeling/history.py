@@ -83,7 +83,7 @@ def _by_label(ranking: Ranking) -> dict[str, Any]:
     shown = list(zip(LABELS, ranking.shown_order, strict=False))
     return {
         name: {label: value[index] for label, index in shown if value[index] is not None}
-        if name in about_completions
+        if isinstance(value, list)
         else value
         for name, value in ranking.details.get("answers", {}).items()
     }

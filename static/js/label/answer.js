@@ -140,7 +140,7 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("change", (event) => {
   const card = event.target.closest?.(".answer-card");
-  if (card) { showOrder(); sayPlace(card); }
+  if (card && event.target === menu(card)) { showOrder(); sayPlace(card); }
 });
 document.addEventListener("focusin", (event) => {
   const card = isRanking() && event.target.closest?.(".answer-card");
