@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from labeling.models import Campaign, Completion, Item, Ranking
+from labeling.gold import is_right
+from labeling.models import Campaign, Completion, Item, Kind, Ranking
 from labeling.parquet import write_parquet
 from labeling.protocols import Message
 from labeling.questionnaire import edited_completions, ideal_answer, share_of_strength
@@ -37,11 +38,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Export:
-    """`rows` makes rows of rankings, which come by item. `columns` (names and kinds) are those of CSV and Parquet."""
+    """`rows` makes rows of rankings, which come by item. `columns` (names and kinds) are those of CSV and Parquet.
+
+    With `checks` the rankings are those that tell about people instead of those that count.
+    """
 
     title: str
     rows: Callable[[Iterable[Ranking]], Iterator[Row]]
     columns: dict[str, str] = field(default_factory=dict)
+    checks: bool = False
 
     @property
     def containers(self) -> list[str]:
@@ -51,7 +56,8 @@ class Export:
 def export_lines(campaign: Campaign, what: str, container: str = "jsonl") -> Iterator[bytes]:
     """The bytes of an export in pieces; `what` is a key of `EXPORTS`, `container` one of its `containers`."""
     export = EXPORTS[what]
-    rankings = campaign.rankings.accepted().order_by("item_id", "pk")
+    checks = campaign.rankings.given().exclude(kind=Kind.NORMAL).select_related("item__gold")
+    rankings = (checks if export.checks else campaign.rankings.accepted()).order_by("item_id", "pk")
     read = rankings.select_related("item", "slot").prefetch_related("item__completions").iterator(chunk_size=CHUNK)
     rows = export.rows(read)
     if container == "csv":
@@ -124,6 +130,24 @@ def _ranking_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
             "form_version": ranking.form_version,
             "created_at": ranking.created_at.isoformat(),
             "meta": item.meta,
+        }
+
+
+def _check_rows(rankings: Iterable[Ranking]) -> Iterator[Row]:
+    """`right` is null for repeats, and for an item that is gold no more."""
+    for ranking in rankings:
+        gold = getattr(ranking.item, "gold", None) if ranking.kind == Kind.GOLD else None
+        yield {
+            "id": ranking.public_id,
+            "item": ranking.item.public_id,
+            "kind": ranking.kind,
+            "labeler": ranking.labeler,
+            "tiers": ranking.tiers,
+            "cannot_tell": ranking.cannot_tell,
+            "gold": gold.tiers if gold else None,
+            "right": is_right(ranking.tiers, gold.tiers) if gold else None,
+            "active_ms": ranking.active_ms,
+            "created_at": ranking.created_at.isoformat(),
         }
 
 
@@ -313,4 +337,5 @@ EXPORTS = {
     "sft": Export("Conversations for SFT", _sft_rows, {"messages": "messages", "source": "text", "item": "text"}),
     "oasst": Export("Open-Assistant trees", _trees),
     "arena": Export("Arena battles", _battles),
+    "checks": Export("Answers to hidden checks", _check_rows, checks=True),
 }

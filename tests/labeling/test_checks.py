@@ -114,6 +114,9 @@ def test_answers_to_checks_are_no_preferences(campaign: Campaign, golds: list[Go
     assert progress(anna, campaign).done == 0 and progress(anna, campaign).total == 60
     assert list(export_lines(campaign, "rankings")) == [] == list(export_lines(campaign, "preferences"))
     assert campaign_report(campaign).qualities == []
+    rows = [json.loads(line) for line in export_lines(campaign, "checks")]  # unless they are asked for
+    labeler = campaign.contributions.get().labeler
+    assert [(row["kind"], row["labeler"], row["right"]) for row in rows] == [("gold", labeler, True)] * 3
     assert not Ranking.objects.accepted().exists() and Ranking.objects.given().count() == 3
 
 
