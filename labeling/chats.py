@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from django.db import transaction
 from django.db.models import F
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from config.push import notify
@@ -80,22 +81,22 @@ def own_chat(user: User, campaign: Campaign, public_id: str) -> Chat:
     """The chat that a form was made for. Raises ChatRefused if it is not the person's newest one."""
     chat = newest_chat(user, campaign)
     if chat is None or chat.public_id != public_id:
-        raise ChatRefused("You have begun another chat since. Reload the page to go on with that one.")
+        raise ChatRefused(_("You have begun another chat since. Reload the page to go on with that one."))
     return chat
 
 
 def why_not(user: User, campaign: Campaign, live_chat: LiveChat | None) -> str:
     """Why this person cannot begin a chat here; empty if they can."""
     if live_chat is None or not live_chat.is_on:
-        return "There is no live chat in this campaign at the moment."
+        return _("There is no live chat in this campaign at the moment.")
     if campaign.state != Campaign.State.OPEN:
-        return "This campaign is not open at the moment."
+        return _("This campaign is not open at the moment.")
     if campaign.contributions.filter(user=user, paused_at__isnull=False).exists():
         return PAUSED
     if live_chat.is_complete:
-        return "This campaign has all the votes it wants. Thank you."
+        return _("This campaign has all the votes it wants. Thank you.")
     if live_chat.contestants.filter(is_active=True).count() < 2:
-        return "The models to chat with have not been chosen yet."
+        return _("The models to chat with have not been chosen yet.")
     return ""
 
 
@@ -148,25 +149,29 @@ def ask_again(chat: Chat, *, now: datetime) -> None:
 
 @transaction.atomic
 def vote(chat: Chat, choice: str, *, rationale: str = "", active_ms: int = 0, now: datetime) -> Ranking:
-    """Keep which conversation went better: A, B, tie, or bad (both). Once a turn.
+    """Keep which conversation went better: A, B, tie, or bad (both).
 
-    Raises ChatRefused, and InvalidRanking where the campaign's form does not take such an answer.
+    Once a turn; the same sent twice is one vote. Raises ChatRefused, and InvalidRanking where the campaign's form
+    does not take such an answer.
     """
     campaign = Campaign.objects.select_for_update(no_key=True).get(pk=chat.live_chat_id)
     lock_contribution(chat.user, campaign)
     chat = _locked(chat, now)
-    turns = list(chat.turns.prefetch_related("replies"))
+    turns = list(chat.turns.select_related("vote").prefetch_related("replies"))
     if not turns:
-        raise ChatRefused("Say something first: there is nothing to compare yet.")
+        raise ChatRefused(_("Say something first: there is nothing to compare yet."))
     _check_answered(turns[-1])
-    if turns[-1].vote_id:
-        raise ChatRefused("You have judged this already. Go on with the chat, or begin a new one.")
     if choice not in CHOICES:
-        raise ChatRefused("Choose A, B, equal or both bad.")
-    slot = _add_item(campaign, chat, turns, now)
-    a, b = slot.shown_order  # where A and B stand in the item
+        raise ChatRefused(_("Choose A, B, equal or both bad."))
+    order = _sides(chat)
+    a, b = order.index("A"), order.index("B")
     tiers = {"A": [[a], [b]], "B": [[b], [a]]}.get(choice, [[0, 1]])
     details = {"both_bad": True} if choice == "bad" else {}
+    if given := turns[-1].vote:
+        if (given.tiers, given.details) == (tiers, details):
+            return given  # sent twice
+        raise ChatRefused(_("You have judged this already. Go on with the chat, or begin a new one."))
+    slot = _add_item(campaign, chat, turns, now)
     ranking = submit_ranking(
         chat.user, slot, now=now, tiers=tiers, details=details, rationale=rationale, active_ms=active_ms
     )
@@ -185,9 +190,9 @@ def _locked(chat: Chat, now: datetime) -> Chat:
     chats = Chat.objects.select_for_update(of=("self",)).select_related("a", "b", "user", "live_chat__campaign")
     chat = chats.get(pk=chat.pk)
     if is_over(chat, now=now):
-        raise ChatRefused("This chat has ended, because it was left for an hour or begun anew. Begin another one.")
+        raise ChatRefused(_("This chat has ended, because it was left for an hour or begun anew. Begin another one."))
     if not chat.live_chat.is_on or chat.live_chat.campaign.state != Campaign.State.OPEN:
-        raise ChatRefused("The live chat of this campaign was paused. Your chat goes on when it is opened again.")
+        raise ChatRefused(_("The live chat of this campaign was paused. Your chat goes on when it is opened again."))
     chat.used_at = now
     chat.save(update_fields=["used_at"])
     return chat
@@ -195,33 +200,34 @@ def _locked(chat: Chat, now: datetime) -> Chat:
 
 def _check_message(chat: Chat, message: str, *, turns: int, now: datetime) -> None:
     if not message:
-        raise ChatRefused("Write a message first.")
+        raise ChatRefused(_("Write a message first."))
     if len(message) > MAX_MESSAGE:
-        raise ChatRefused(f"Please use at most {MAX_MESSAGE} characters: this message has {len(message)}.")
+        raise ChatRefused(
+            _("Please use at most %(most)s characters: this message has %(length)s.")
+            % {"most": MAX_MESSAGE, "length": len(message)}
+        )
     if turns >= chat.live_chat.max_turns:
-        raise ChatRefused(f"A chat has at most {chat.live_chat.max_turns} turns. Vote, and begin a new one.")
+        raise ChatRefused(_("A chat has at most %s turns. Vote, and begin a new one.") % chat.live_chat.max_turns)
     recent = ChatTurn.objects.filter(chat__user=chat.user, said_at__gt=now - timedelta(minutes=1))
     if recent.count() >= PER_MINUTE:
-        raise TooFast("That was quick. Wait a minute, then go on.")
+        raise TooFast(_("That was quick. Wait a minute, then go on."))
 
 
 def _check_answered(turn: ChatTurn) -> None:
     states = {reply.state for reply in turn.replies.all()}
     if ChatReply.State.FAILED in states:
-        raise ChatRefused("One of them did not answer. Try again, or begin a new chat.")
+        raise ChatRefused(_("One of them did not answer. Try again, or begin a new chat."))
     if states != {ChatReply.State.DONE}:
-        raise ChatRefused("Wait until both have answered.")
+        raise ChatRefused(_("Wait until both have answered."))
 
 
 def _add_item(campaign: Campaign, chat: Chat, turns: list[ChatTurn], now: datetime) -> Slot:
     """An item of the two conversations, and the slot of it that this person holds."""
-    # In the order of the contestants: the sides of the screen were drawn anew for each chat.
-    contestants = {"A": chat.a, "B": chat.b}
-    order = sorted(SIDES, key=lambda side: contestants[side].pk)
+    order, names = _sides(chat), {"A": chat.a.name, "B": chat.b.name}
     try:
         row = parse_row(
             {
-                "completions": [{"messages": said_on(turns, side), "source": contestants[side].name} for side in order],
+                "completions": [{"messages": said_on(turns, side), "source": names[side]} for side in order],
                 "live_chat": chat.public_id,
                 "turns": len(turns),
             },
@@ -256,6 +262,11 @@ def _add_item(campaign: Campaign, chat: Chat, turns: list[ChatTurn], now: dateti
     Slot.objects.bulk_create([held, *others])
     Campaign.objects.filter(pk=campaign.pk).update(slot_count=F("slot_count") + campaign.overlap)
     return held
+
+
+def _sides(chat: Chat) -> list[str]:
+    """A and B in the order in which the item has them: that of the contestants, whatever was drawn for the screen."""
+    return sorted(SIDES, key=lambda side: (chat.a if side == "A" else chat.b).pk)
 
 
 def said_on(turns: list[ChatTurn], side: str) -> list[Message]:

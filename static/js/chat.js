@@ -7,11 +7,6 @@ const $ = (selector) => document.querySelector(selector);
 const say = (text) => { $("#announce").textContent = text; };
 const state = () => $("#vote")?.dataset.state;
 const isAtEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - NEAR;
-const TOLD = {
-  answered: "Both have answered. Which conversation goes better?",
-  failed: "One of them did not answer.",
-  voted: "Your vote is saved.",
-};
 
 // On a phone the box would bring up the keyboard, over what is to be read.
 function focusBox() {
@@ -29,7 +24,8 @@ connect(`/ws/campaigns/${$("#chat").dataset.campaign}/chat/`, {
 });
 document.addEventListener("htmx:beforeSwap", () => { wasAtEnd = isAtEnd(); });
 document.addEventListener("htmx:afterSettle", () => {
-  if (state() !== before && TOLD[state()]) say(TOLD[state()]);
+  const told = $("#chat").dataset[state()];
+  if (state() !== before && told) say(told);
   before = state();
   if (wasAtEnd) scrollTo({ top: document.documentElement.scrollHeight });
 });

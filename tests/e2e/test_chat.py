@@ -55,6 +55,7 @@ def test_from_setting_up_to_the_export(
         expect(page.locator("#message")).to_be_focused()
         page.keyboard.type(text)
         page.keyboard.press("Enter")
+        expect(page.locator("#chat-title")).to_contain_text(f"Turn {number + 1} of")
         expect(page.locator("#vote")).to_have_attribute("data-state", "answered", timeout=120_000)
         expect(page.locator(".side .md")).to_have_count(2 * (number + 1))
     shown = [side.inner_text().strip() for side in page.locator(".side .md").all()]

@@ -82,6 +82,7 @@ def test_sides_are_drawn(campaign: Campaign, annotator: User) -> None:
 def test_after_a_vote_the_chat_goes_on_and_is_judged_again(chat: Chat) -> None:
     talk(chat)
     first = vote(chat, "A", now=NOW)
+    assert vote(chat, "A", now=NOW) == first
     with pytest.raises(ChatRefused, match="judged this already"):
         vote(chat, "B", now=NOW)
     talk(chat)
