@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling import api, api_chats, api_items, api_quality, api_tasks, api_webhooks
+from labeling import api, api_chats, api_history, api_items, api_quality, api_tasks, api_webhooks
 
 urlpatterns = [
     path("campaigns/", api.CampaignList.as_view(), name="api_campaigns"),
@@ -72,6 +72,12 @@ urlpatterns = [
         name="api_webhook_again",
     ),
     path("campaigns/<str:campaign_id>/next", api_tasks.CampaignNext.as_view(), name="api_campaign_next"),
+    path("campaigns/<str:campaign_id>/answers", api_history.OwnAnswers.as_view(), name="api_own_answers"),
+    path(
+        "campaigns/<str:campaign_id>/answers/<str:own_ranking_id>",
+        api_history.OwnAnswer.as_view(),
+        name="api_own_answer",
+    ),
     path("campaigns/<str:campaign_id>/undo", api_tasks.CampaignUndo.as_view(), name="api_campaign_undo"),
     path("campaigns/<str:campaign_id>/chat", api_chats.CampaignChat.as_view(), name="api_campaign_chat"),
     path("campaigns/<str:campaign_id>/chat/say", api_chats.CampaignChatSay.as_view(), name="api_campaign_chat_say"),

@@ -142,6 +142,22 @@ class SubmittedSerializer(serializers.Serializer[Any]):
     progress = ProgressSerializer(required=False)
 
 
+class OwnAnswerSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField(source="ranking.public_id")
+    item = serializers.CharField(source="ranking.item.public_id")
+    prompt = serializers.CharField(allow_blank=True, help_text="Its last turn.")
+    order = serializers.ListField(child=serializers.ListField(child=serializers.CharField()))
+    cannot_tell = serializers.BooleanField(source="ranking.cannot_tell")
+    rationale = serializers.CharField(source="ranking.rationale", allow_blank=True)
+    created_at = serializers.DateTimeField(source="ranking.created_at")
+    editable = serializers.BooleanField()
+
+
+class OwnAnswersSerializer(serializers.Serializer[Any]):
+    results = OwnAnswerSerializer(many=True)
+    more = serializers.IntegerField(allow_null=True, help_text="Pass it as `before` to get what is older.")
+
+
 class SkipSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(help_text="One of the form's `skip_reasons`, by name.")
     note = serializers.CharField(default="", allow_blank=True, max_length=MAX_RATIONALE)

@@ -46,6 +46,9 @@ SAME = {
     "chat_vote": "api_chat_vote",
     "campaign_live_chat": "api_live_chat",
     "live_chat_standing": "api_live_chat",
+    "label_history": "api_own_answers",
+    "label_revise": "api_own_answer",
+    "campaign_form": "api_campaign",
     "people": "api_people",
     "person_role": "api_person",
     "person_active": "api_person",
@@ -79,6 +82,8 @@ ONLY_A_PAGE = {
     "home": "leads people to where their work is",
     "healthz": "for the machine that watches the site; it has no page either",
     "campaign_guidelines_preview": "shows Markdown while somebody writes it",
+    "label_ahead": "lets the screen swap at once; over the API a submit returns the next item",
+    "preferences_save": "how the screen looks to a person",
     "invitation_accept": "an invitation is a link for a person in a browser",
 }
 

@@ -228,3 +228,22 @@ def test_an_upload_of_nothing_or_of_a_form_field_is_answered(campaign: Campaign,
     campaign.state = "closed"
     campaign.save(update_fields=["state"])
     assert client.post(url, {"file": SimpleUploadedFile("x", b"{}")}).json() == {"detail": "The campaign is closed."}
+
+
+def test_own_answers_are_listed_and_given_anew(campaign: Campaign, anna: User, ben: User):
+    add_items(campaign, 2)
+    client, url = client_for(anna), f"campaigns/{campaign.public_id}/answers"
+    task = post(client, f"campaigns/{campaign.public_id}/next")["task"]
+    given = post(client, f"leases/{task['lease']}/submit", {"tiers": [["A"], ["B"]]})
+    page = client.get(f"/api/{url}").json()
+    assert [(row["id"], row["order"], row["item"]) for row in page["results"]] == [
+        (given["ranking"], [["A"], ["B"]], task["item"])
+    ]
+    assert page["more"] is None and client.get(f"/api/{url}?before=x").status_code == 400
+    post(client_for(ben), f"{url}/{given['ranking']}", {"tiers": [["B"], ["A"]]}, 404)
+    changed = post(client, f"{url}/{given['ranking']}", {"tiers": [["B"], ["A"]], "rationale": "Now I see."})
+    [row] = client.get(f"/api/{url}").json()["results"]
+    assert (row["id"], row["order"], row["rationale"]) == (changed["ranking"], [["B"], ["A"]], "Now I see.")
+    post(client, f"{url}/{given['ranking']}", {"tiers": [["A"], ["B"]]}, 404)  # it has been replaced
+    Campaign.objects.filter(pk=campaign.pk).update(edit_minutes=0)
+    assert "time to change" in post(client, f"{url}/{changed['ranking']}", {"tiers": [["A"], ["B"]]}, 409)["detail"]
