@@ -21,7 +21,7 @@ from accounts.preferences import InvalidPreference, preferences_of, set_preferen
 from labeling.access import campaign_role
 from labeling.models import Campaign
 
-BACKEND = "accounts.sessions.Backend"
+BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
 
 
 @site_admin
