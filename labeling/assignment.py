@@ -39,7 +39,7 @@ from django.utils.translation import gettext_noop
 from accounts.models import User
 from labeling.checks import check_again, first_check, plan_check
 from labeling.events import campaign_changed
-from labeling.models import Campaign, Contribution, Kind, LapsedLease, Ranking, Skip, Slot, new_random_key
+from labeling.models import Campaign, Contribution, Kind, LapsedLease, QualityRules, Ranking, Skip, Slot, new_random_key
 from labeling.protocols import LABELS, InvalidRanking, Message, checked_note
 from labeling.questionnaire import Form, parse_form
 
@@ -135,7 +135,7 @@ CLAIM = f"""
 WITH person AS MATERIALIZED (
     SELECT done + extra + checks + (%(after)s::uuid IS NOT NULL)::int >= next_check AS check_is_due
     FROM labeling_contribution
-    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND paused_at IS NULL
+    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND paused_at IS NULL AND practised
 ), held AS MATERIALIZED (
     SELECT id, lease, shown_order, leased_at FROM labeling_slot
     WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND state = 'leased' AND EXISTS (SELECT FROM person)
@@ -241,7 +241,11 @@ def lock_contribution(user: User, campaign: Campaign) -> Contribution:
     """The person's row, locked until the transaction ends; made on first use."""
     rows = Contribution.objects.select_for_update(no_key=True)
     known = rows.filter(campaign=campaign, user=user).first()
-    return known or rows.get_or_create(campaign=campaign, user=user, defaults={"next_check": first_check(campaign)})[0]
+    if known is not None:
+        return known
+    to_train = QualityRules.objects.filter(campaign=campaign, practice_items__gt=0).exists()
+    first = {"next_check": first_check(campaign), "practised": not to_train}
+    return rows.get_or_create(campaign=campaign, user=user, defaults=first)[0]
 
 
 def current_task(user: User, campaign: Campaign) -> Task | None:
@@ -352,6 +356,8 @@ def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:
     """One sentence for a person who was given nothing."""
     if campaign.state != Campaign.State.OPEN:
         return _(NOT_OPEN[campaign.state])
+    if campaign.contributions.filter(user=user, practised=False).exists():
+        return _("First comes a short training. Start it, and you will be told after each answer.")
     if campaign.contributions.filter(user=user, paused_at__isnull=False).exists():
         return _(PAUSED)
     if campaign.slot_count == 0:

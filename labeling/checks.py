@@ -21,7 +21,18 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Floor, Random
 
 from accounts.models import User
-from labeling.models import Campaign, Completion, Contribution, Gold, Kind, QualityRules, Ranking, Skip, Slot
+from labeling.models import (
+    Campaign,
+    Completion,
+    Contribution,
+    Gold,
+    Kind,
+    PracticeAnswer,
+    QualityRules,
+    Ranking,
+    Skip,
+    Slot,
+)
 
 REPEAT_AFTER = 10  # answers of the person in between, so that they hardly remember
 AMONG = 200  # items that one is drawn from
@@ -82,6 +93,7 @@ def _gold_for(user: User, campaign: Campaign) -> int | None:
     untouched = campaign.golds.exclude(
         Exists(Slot.objects.filter(**mine))
         | Exists(Skip.objects.filter(**mine))
+        | Exists(PracticeAnswer.objects.filter(**mine))
         | Exists(Ranking.objects.filter(known, **mine))
     )
     return _any_of(untouched.order_by("pk"))

@@ -7,6 +7,7 @@ from labeling import (
     views_history,
     views_items,
     views_label,
+    views_practice,
     views_webhooks,
 )
 
@@ -53,6 +54,7 @@ urlpatterns = [
         views_history.label_revise,
         name="label_revise",
     ),
+    path("campaigns/<str:campaign_id>/label/practice/", views_practice.label_practice, name="label_practice"),
     path("campaigns/<str:campaign_id>/label/undo", views_label.label_undo, name="label_undo"),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/submit", views_label.label_submit, name="label_submit"),
     path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/skip", views_label.label_skip, name="label_skip"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -67,5 +68,6 @@ def _page(
     request: AuthenticatedRequest, campaign: Campaign, ranking: Ranking, entered: Entered, *, problem: str = ""
 ) -> HttpResponse:
     context = screen_context(request, campaign, task_again(ranking), entered)
-    context |= {"revising": ranking, "before": in_labels(ranking), "problem": problem, "status": 422}
+    apart = reverse("label_revise", args=[campaign.public_id, ranking.public_id])
+    context |= {"apart": apart, "revising": ranking, "before": in_labels(ranking), "problem": problem, "status": 422}
     return render(request, "labeling/label.html", context, status=422 if problem else 200)

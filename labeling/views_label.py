@@ -35,6 +35,7 @@ from labeling.assignment import (
 )
 from labeling.campaigns import form_of
 from labeling.models import Campaign, LapsedLease, Slot
+from labeling.practice import is_due as practice_is_due
 from labeling.protocols import LABELS, InvalidRanking, in_words, tiers_of_labels
 from labeling.questionnaire import labels_to_indices
 from labeling.screen import Entered, read_form, screen_of
@@ -48,12 +49,16 @@ PAGE = "labeling/label.html"
 @require_safe
 def label(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """What the person holds at this moment; taking something new is a POST."""
+    if practice_is_due(request.user, campaign):
+        return redirect("label_practice", campaign.public_id)
     return _page(request, campaign, current_task(request.user, campaign), asked="empty" in request.GET)
 
 
 @campaign_role(*LABELING_ROLES)
 @require_POST
 def label_next(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
+    if practice_is_due(request.user, campaign):
+        return redirect("label_practice", campaign.public_id)
     return _moved_on(request, campaign, claim_next(request.user, campaign, now=timezone.now()))
 
 

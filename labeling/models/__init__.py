@@ -9,6 +9,7 @@ from labeling.models.audit import AuditEntry
 from labeling.models.campaigns import Campaign, Membership, PastForm
 from labeling.models.chats import Chat, ChatReply, ChatServer, ChatTurn, Contestant, LiveChat
 from labeling.models.items import Completion, Import, Item, RefusedLines, UploadPiece
+from labeling.models.practice import PracticeAnswer
 from labeling.models.quality import Gold, Leak, OverlapChange, QualityRules, Review
 from labeling.models.queue import Contribution, Kind, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
 from labeling.models.upkeep import CampaignStatistics, ItemGain, Steering
@@ -37,6 +38,7 @@ __all__ = [
     "Membership",
     "OverlapChange",
     "PastForm",
+    "PracticeAnswer",
     "QualityRules",
     "Ranking",
     "RefusedLines",

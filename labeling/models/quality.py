@@ -23,6 +23,20 @@ class QualityRules(models.Model):
         validators=[MaxValueValidator(1000)],
         help_text="Of so many items of a person one is a gold item or a repeat. 0: never.",
     )
+    practice_items = models.PositiveSmallIntegerField(
+        "Train newcomers with so many gold items",
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(100)],
+        help_text="Those that have an explanation, which is shown after each answer. 0: no training.",
+    )
+    practice_accuracy = models.PositiveSmallIntegerField(
+        "Let newcomers in from this accuracy, in percent",
+        default=80,
+        db_default=80,
+        validators=PERCENT,
+        help_text="Others are paused until a manager lets them go on.",
+    )
     gold_accuracy = models.PositiveSmallIntegerField(
         "Pause below this gold accuracy, in percent",
         default=0,

@@ -115,6 +115,7 @@ class Contribution(models.Model):
     extra = models.PositiveIntegerField(default=0, db_default=0, help_text="Late answers beyond the overlap.")
     checks = models.PositiveIntegerField(default=0, db_default=0, help_text="Answers to gold and repeated items.")
     next_check = models.PositiveIntegerField(null=True, help_text="With so many answers the next check is due.")
+    practised = models.BooleanField(default=True, db_default=True, help_text="Not: to be trained before any work.")
     paused_at = models.DateTimeField(null=True, help_text="Since then this person is given nothing.")
     resumed_at = models.DateTimeField(null=True, help_text="What they gave before does not pause them again.")
     paused_because = models.TextField(blank=True, default="", db_default="", help_text="Read by managers.")

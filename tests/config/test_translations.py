@@ -23,7 +23,7 @@ PAGES += [
     ROOT / f"templates/labeling/{name}.html"
     for name in (
         *("label", "label_history", "_answer_bar", "_answer_cards", "_answer_keys", "_context", "_guidelines_drawer"),
-        *("_keys", "_mark", "_nothing", "_problem", "_question", "_turn", "_view"),
+        *("_keys", "_mark", "_nothing", "_problem", "_question", "_turn", "_view", "practice_told", "practice_over"),
     )
 ]
 PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+\}|#")
