@@ -12,7 +12,6 @@ from labeling.assignment import ShownCompletion, Task
 from labeling.models import Campaign, Ranking
 from labeling.protocols import LABELS
 from labeling.questionnaire import parse_form
-from labeling.questions import COMPLETION
 from labeling.screen import Entered
 
 PAGE = 20
@@ -79,7 +78,6 @@ def entered_before(ranking: Ranking) -> Entered:
 
 def _by_label(ranking: Ranking) -> dict[str, Any]:
     """Answers to further questions, those about completions by letter."""
-    about_completions = {question.name for question in parse_form(ranking.campaign.form).of(COMPLETION)}
     shown = list(zip(LABELS, ranking.shown_order, strict=False))
     return {
         name: {label: value[index] for label, index in shown if value[index] is not None}
