@@ -22,7 +22,7 @@ from django.db.models import Count, F, Q, Sum
 from labeling.models import Campaign, Kind, OverlapChange, QualityRules, Ranking, Slot
 from labeling.overlap import set_overlap
 from labeling.protocols import Tiers
-from labeling.statistics import kept_statistics
+from labeling.statistics import latest_statistics
 from rewardmodel.stats import reliability
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def certainty_of(answers: Sequence[tuple[int, Tiers]], reliable: Mapping[int, fl
 
 
 def _reliabilities(campaign: Campaign) -> dict[int, float]:
-    kept = kept_statistics(campaign).statistics
+    kept = latest_statistics(campaign)
     known = kept.qualities if kept else []
     return {one.person: one.reliability.value for one in known if one.reliability.value is not None}
 

@@ -1,7 +1,7 @@
 """Reviewers look at answers: accept one, return it to who gave it with a comment, or decide themselves.
 
 Looked at are answers with flags, answers that most others contradict, and a share drawn at random; the newest first
-among the latest 20,000. Nothing is overwritten: a verdict is a row, the answer changes its status, and what a reviewer
+among the latest 5,000. Nothing is overwritten: a verdict is a row, the answer changes its status, and what a reviewer
 decides instead is an answer of its own kind. A returned item goes to its person before anything else, and to others if
 they do not come back within a week.
 """
@@ -23,7 +23,7 @@ from labeling.models import Campaign, Kind, QualityRules, Ranking, Review, Slot
 from labeling.protocols import checked_note, ranking_tiers
 
 RETURNED_FOR = timedelta(days=7)
-NEWEST = 20_000
+NEWEST = 5_000
 
 
 class CannotReview(Exception):

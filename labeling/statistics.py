@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, F, Max, Sum
 from django.utils import timezone
 
 from labeling.answers import Answers, read_answers, sources_of
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 1_000  # answers up to which nobody waits for a worker
 RESAMPLES = 200
+OUTDATED = 1.2
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,16 @@ def kept_statistics(campaign: Campaign) -> Kept:
         return refresh(campaign)
     CampaignStatistics.objects.update_or_create(campaign=campaign, defaults={"wanted": True})
     return Kept(statistics, row.made_at if row else None, current=False)
+
+
+def latest_statistics(campaign: Campaign) -> Statistics | None:
+    """What there is, however old; a worker is asked for new ones when more than a fifth of the answers is newer."""
+    row = CampaignStatistics.objects.filter(campaign=campaign).first()
+    statistics = _read(row) if row else None
+    given = campaign.contributions.aggregate(sum=Sum(F("done") + F("extra"), default=0))["sum"]
+    if row is None or statistics is None or given > OUTDATED * row.answers:
+        CampaignStatistics.objects.update_or_create(campaign=campaign, defaults={"wanted": True})
+    return statistics
 
 
 def refresh(campaign: Campaign) -> Kept:

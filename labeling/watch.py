@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Sum
+from django.db.models import Count, F, Sum
 from django.utils import timezone
 
 from accounts.models import User
@@ -25,11 +25,11 @@ from labeling.events import campaign_changed
 from labeling.fraud import LATEST, Given, Sign, signs_of
 from labeling.gold import CheckResults, results_of
 from labeling.models import Campaign, Contribution, QualityRules, Slot
-from labeling.statistics import kept_statistics
+from labeling.statistics import latest_statistics
 
 logger = logging.getLogger(__name__)
 
-NEWS = 10  # answers of a campaign after which its people are looked at again
+NEWS = 10  # answers of a campaign, or one of each person, after which its people are looked at again
 FEWEST_GOLD = 5
 
 
@@ -38,8 +38,9 @@ def look_after_people() -> int:
     paused = 0
     ruled = QualityRules.objects.filter(campaign__state=Campaign.State.OPEN).select_related("campaign")
     for rules in ruled.exclude(gold_accuracy=0, pause_suspects=False):
-        answers = rules.campaign.contributions.aggregate(n=Sum(F("done") + F("extra") + F("checks"), default=0))["n"]
-        if abs(answers - rules.watched) < NEWS:
+        given = Sum(F("done") + F("extra") + F("checks"), default=0)
+        answers, people = rules.campaign.contributions.aggregate(given=given, people=Count("pk")).values()
+        if abs(answers - rules.watched) < max(NEWS, people):
             continue
         if QualityRules.objects.filter(pk=rules.pk, watched=rules.watched).update(watched=answers):
             paused += _look_at(rules)
@@ -132,7 +133,7 @@ def _look_at(rules: QualityRules) -> int:
 
 
 def _findings(campaign: Campaign) -> Mapping[int, str]:
-    kept = kept_statistics(campaign).statistics
+    kept = latest_statistics(campaign)
     return {one.person: one.finding for one in kept.qualities} if kept else {}
 
 

@@ -14,12 +14,14 @@ from benchmarks.thoughtless import rates
 from labeling.assignment import claim_next
 from labeling.fraud import Given, signs_of
 from labeling.gold import mark_gold
-from labeling.models import Campaign, Contribution
+from labeling.models import Campaign, Contribution, Ranking
 from labeling.people import people_of, person_report
 from labeling.rules import change_rules
+from labeling.statistics import refresh_wanted
 from labeling.watch import latest_answers, look_after_people, pause, resume
-from tests.conftest import client_for
+from tests.conftest import client_for, make_user
 from tests.labeling.conftest import NOW, add_items, claim, submit
+from tests.labeling.test_quality import GOOD, REVERSED, answers
 
 
 def person(campaign: Campaign, user: User) -> Contribution:
@@ -144,3 +146,33 @@ def test_rules_are_changed_on_a_page_and_checks_follow(campaign: Campaign, anna:
     assert person(campaign, anna).next_check in range(1, 6)
     assert client.post(path, values | {"check_every": 5000}).status_code == 422
     assert campaign.audit.get(verb="campaign.rules").facts == {"check_every": 5, "hourly_pay": "12.50"}
+
+
+def test_who_says_the_reverse_of_the_others_is_paused_once_statistics_say_so(campaign: Campaign) -> None:
+    campaign.overlap = 3
+    campaign.save(update_fields=["overlap"])
+    items = add_items(campaign, 200)
+    planted = answers(REVERSED, *[GOOD] * 5, items=200)
+    people = [make_user(f"person-{number}") for number in range(6)]
+    for user in people:
+        campaign.contributions.create(user=user, labeler=user.username, done=100)
+    Ranking.objects.bulk_create(
+        Ranking(
+            item=items[item],
+            campaign=campaign,
+            user=people[number],
+            labeler=people[number].username,
+            tiers=tiers,
+            shown_order=shown,
+            active_ms=60_000,
+            protocol="pair",
+            guidelines_version=1,
+        )
+        for item, number, tiers, shown in zip(planted.items, planted.people, planted.tiers, planted.shown, strict=True)
+    )
+    change_rules(campaign, pause_suspects=True)
+    assert look_after_people() == 0  # nobody has computed any statistics yet, but they were asked for
+    assert refresh_wanted() == 1
+    campaign.rules.__class__.objects.update(watched=0)
+    assert look_after_people() == 1
+    assert "opposite" in person(campaign, people[0]).paused_because
