@@ -235,7 +235,7 @@ def _add_item(campaign: Campaign, chat: Chat, turns: list[ChatTurn], now: dateti
         )
     except BadLine:
         raise ChatRefused(
-            "Both said exactly the same, so there is nothing to compare yet. Go on with the chat."
+            _("Both said exactly the same, so there is nothing to compare yet. Go on with the chat.")
         ) from None
     item = Item.objects.create(
         campaign=campaign,

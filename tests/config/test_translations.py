@@ -23,6 +23,7 @@ PAGES += [
     ROOT / f"templates/labeling/{name}.html"
     for name in (
         *("label", "label_history", "_answer_bar", "_answer_cards", "_answer_keys", "_context", "_guidelines_drawer"),
+        *("chat", "_chat_newest", "_chat_turn", "_chat_vote"),
         *("_keys", "_mark", "_nothing", "_problem", "_question", "_turn", "_view", "practice_told", "practice_over"),
     )
 ]
