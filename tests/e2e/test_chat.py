@@ -46,6 +46,7 @@ def test_from_setting_up_to_the_export(
     page.get_by_label("Longest answer").fill("48")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("not in memory")).to_have_count(2)
+    assert violations(page) == []
 
     sign_in(page.context, annotator)
     page.goto(f"/campaigns/{campaign.public_id}/")
