@@ -33,6 +33,7 @@ QUESTIONS = {
     "ranking": gettext_noop("Rank the {size} answers: 1 is the best, ties are fine"),
     "conversation": gettext_noop("Which conversation is better?"),
 }
+WITHOUT_TIES = gettext_noop("Rank the {size} answers: 1 is the best, no two are equal")
 # What the parts of a task are called to the person who compares them.
 NOUNS = {"pair": "answer", "ranking": "answer", "conversation": "conversation"}
 
@@ -130,9 +131,10 @@ def screen_of(task: Task, entered: Entered | None = None) -> Screen:
     shared = shared_turns([completion.messages for completion in task.completions])
     context = [*task.messages, *task.completions[0].messages[:shared]]
     fold = len(context) - RECENT if len(context) > RECENT + 1 else 0
+    question = QUESTIONS[task.protocol] if task.form.ties or task.protocol != "ranking" else WITHOUT_TIES
     return Screen(
         task=task,
-        question=_(QUESTIONS[task.protocol]).format(size=len(task.completions)),
+        question=_(question).format(size=len(task.completions)),
         noun=NOUNS[task.protocol],
         earlier=context[:fold],
         recent=context[fold:],
