@@ -180,7 +180,19 @@ class MemberForm(RoleForm):
 class RulesForm(forms.ModelForm):
     """What a campaign does about quality by itself."""
 
+    GROUPS = {
+        "Checks": ("check_every", "gold_accuracy", "pause_suspects"),
+        "Review": ("review_share",),
+        "How many answers": ("most_overlap", "certainty"),
+        "Who wrote it": ("leak_words", "hold_leaks"),
+        "Pay": ("hourly_pay", "currency", "most_seconds"),
+    }
+
     class Meta:
         model = QualityRules
         exclude = ["campaign"]
         widgets = {"leak_words": forms.Textarea(attrs={"rows": 4})}
+
+    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """The fields under their headings."""
+        return [(title, [self[name] for name in names]) for title, names in self.GROUPS.items()]

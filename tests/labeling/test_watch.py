@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import User
 from benchmarks.thoughtless import rates
 from labeling.assignment import claim_next
+from labeling.forms import RulesForm
 from labeling.fraud import Given, signs_of
 from labeling.gold import mark_gold
 from labeling.models import Campaign, Contribution, Ranking
@@ -140,6 +141,8 @@ def test_rules_are_changed_on_a_page_and_checks_follow(campaign: Campaign, anna:
     submit(anna, claim(anna, campaign))
     client, path = client_for(manager), f"/campaigns/{campaign.public_id}/quality/rules"
     assert "Check every so many items" in client.get(path).text
+    grouped = [name for names in RulesForm.GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(RulesForm.base_fields)  # each is on the page
     values: dict[str, Any] = {"check_every": 5, "gold_accuracy": 0, "review_share": 0, "most_overlap": 0}
     values |= {"certainty": 95, "hourly_pay": "12.50", "most_seconds": 600}
     assert client.post(path, values).status_code == 302
