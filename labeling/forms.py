@@ -181,6 +181,7 @@ class RulesForm(forms.ModelForm):
     """What a campaign does about quality by itself."""
 
     GROUPS = {
+        "Practice": ("practice_items", "practice_accuracy"),
         "Checks": ("check_every", "gold_accuracy", "pause_suspects"),
         "Review": ("review_share",),
         "How many answers": ("most_overlap", "certainty"),
