@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.api import CURSOR, ApiView, IsSiteAdmin, NewestFirst, page_of
-from labeling import gold, leaks, review, watch
+from labeling import audit, gold, leaks, review, watch
 from labeling.access import MANAGER, REPORT_ROLES, CampaignView
 from labeling.api import LabelingView
-from labeling.health import health_of
+from labeling.api_items import download
+from labeling.exporting import CONTAINERS
+from labeling.health import health_of, pay_lines
 from labeling.models import AuditEntry, Campaign, Contribution, Item, QualityRules, Ranking, Review
 from labeling.people import people_of
 from labeling.rules import change_rules
@@ -205,3 +209,14 @@ class SiteLog(ApiView):
 def _entries(campaign: Campaign | None) -> QuerySet[AuditEntry]:
     found = AuditEntry.objects.select_related("campaign")
     return found if campaign is None else found.filter(campaign=campaign)
+
+
+class CampaignPay(QualityView):
+    roles = {"GET": MANAGER}
+
+    @extend_schema(responses={(200, CONTAINERS["csv"]): OpenApiTypes.BINARY})
+    def get(self, request: Request, campaign_id: str) -> StreamingHttpResponse:
+        """Everybody's time and pay, as CSV."""
+        campaign = self.campaign(campaign_id)
+        audit.record(self.user, "pay.export", campaign)
+        return download(request, pay_lines(campaign), f"pay-{campaign.public_id}.csv", CONTAINERS["csv"])

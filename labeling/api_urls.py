@@ -72,6 +72,7 @@ urlpatterns = [
         name="api_webhook_again",
     ),
     path("campaigns/<str:campaign_id>/next", api_tasks.CampaignNext.as_view(), name="api_campaign_next"),
+    path("campaigns/<str:campaign_id>/pay", api_quality.CampaignPay.as_view(), name="api_campaign_pay"),
     path("campaigns/<str:campaign_id>/answers", api_history.OwnAnswers.as_view(), name="api_own_answers"),
     path(
         "campaigns/<str:campaign_id>/answers/<str:own_ranking_id>",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, BinaryIO
 
 from django.db import transaction
@@ -76,11 +76,11 @@ def new_import(campaign: Campaign, *, name: str, user: User | None) -> Import:
 
 
 def continue_import(record: Import, parsed: Parsed, *, stop: Callable[[], bool] = lambda: False) -> bool:
-    """Bring in what is behind the import's position, until `stop` is true after a batch. Whether all was read."""
+    """Bring in items, from the import's position on, until `stop` is true after a batch. Whether all was read."""
     batch: list[ParsedRow] = []
     refused: list[Refused] = []
     characters, waiting = 0, 0
-    for number, row in islice(parsed, record.position, None):
+    for number, row in parsed:
         record.position += 1
         waiting += 1
         if isinstance(row, BadLine):

@@ -82,7 +82,8 @@ def _import(record: Import, stop: Callable[[], bool]) -> bool:
         UploadPiece.objects.filter(source=record).delete()
         return False
     try:
-        rows = parse_rows(_rows(record), record.campaign.protocol, _reading(record.reading))
+        reading = _reading(record.reading)
+        rows = parse_rows(_rows(record), record.campaign.protocol, reading, skip=record.position)
         is_done = continue_import(record, rows, stop=stop)
     except ImportFailed as error:
         logger.warning("Import %s failed: %s", record.pk, error)
