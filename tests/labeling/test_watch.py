@@ -15,7 +15,7 @@ from labeling.assignment import claim_next
 from labeling.forms import RulesForm
 from labeling.fraud import Given, signs_of
 from labeling.gold import mark_gold
-from labeling.models import Campaign, Contribution, Ranking
+from labeling.models import Campaign, Contribution, QualityRules, Ranking
 from labeling.people import people_of, person_report
 from labeling.rules import change_rules
 from labeling.statistics import refresh_wanted
@@ -143,8 +143,8 @@ def test_rules_are_changed_on_a_page_and_checks_follow(campaign: Campaign, anna:
     assert "Check every so many items" in client.get(path).text
     grouped = [name for names in RulesForm.GROUPS.values() for name in names]
     assert sorted(grouped) == sorted(RulesForm.base_fields)  # each is on the page
-    values: dict[str, Any] = {"check_every": 5, "gold_accuracy": 0, "review_share": 0, "most_overlap": 0}
-    values |= {"certainty": 95, "hourly_pay": "12.50", "most_seconds": 600}
+    values = {name: value for name, value in RulesForm(instance=QualityRules()).initial.items() if value is not False}
+    values |= {"check_every": 5, "hourly_pay": "12.50"}
     assert client.post(path, values).status_code == 302
     assert person(campaign, anna).next_check in range(1, 6)
     assert client.post(path, values | {"check_every": 5000}).status_code == 422
