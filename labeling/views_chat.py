@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
-from django_htmx.http import reswap, retarget
+from django_htmx.http import HttpResponseClientRefresh, reswap, retarget
 
 from accounts.access import AuthenticatedRequest
 from labeling import chats
@@ -40,7 +40,10 @@ def chat(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
 @require_safe
 def chat_live(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """The part that changes while the models write."""
-    return render(request, f"{PAGE}#live", _context(request, campaign))
+    context = _context(request, campaign)
+    if "chat" not in context:  # it was ended in another tab
+        return HttpResponseClientRefresh() if request.htmx else redirect("chat", campaign.public_id)
+    return render(request, f"{PAGE}#live", context)
 
 
 @campaign_role(*LABELING_ROLES)

@@ -348,6 +348,12 @@ def test_people_have_chats_of_their_own(chat: Chat, campaign: Campaign, reviewer
     assert refused.status_code == 409 and not Ranking.objects.exists()
 
 
+def test_a_page_whose_chat_was_ended_elsewhere_is_loaded_anew(chat: Chat, annotator: User, campaign: Campaign) -> None:
+    end_chat(chat, now=NOW)
+    answer = client_for(annotator).get(f"/campaigns/{campaign.public_id}/chat/live", headers={"HX-Request": "true"})
+    assert answer.headers["HX-Refresh"] == "true"
+
+
 def test_a_refused_message_is_still_in_the_box(chat: Chat, annotator: User, campaign: Campaign) -> None:
     Chat.objects.update(used_at=timezone.now())
     client = client_for(annotator)

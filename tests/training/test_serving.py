@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -180,8 +181,14 @@ def test_what_the_database_could_not_take_is_stored_later_and_who_is_idle_leaves
     assert ChatServer.objects.get().state == "off"
 
 
-def test_a_model_that_is_gone_fails_and_the_other_one_answers(chat: Chat, serving: Serving) -> None:
+def test_each_base_has_an_engine_and_a_model_that_is_gone_harms_nobody(
+    chat: Chat, serving: Serving, tmp_path: Path
+) -> None:
+    other = shutil.copytree(MODEL, tmp_path / "other")
+    ModelArtifact.objects.filter(public_id=chat.b.model).update(base_model=str(other), path="", format="model")
+    Contestant.objects.filter(pk=chat.b_id).update(server=ChatServer.objects.create(key=str(other)))
     Contestant.objects.filter(pk=chat.a_id).update(model="gone")
     turn = say(chat, "Hello?", turn=0, now=timezone.now())
     replies = look_until(serving, lambda: settled(turn.pk), what="the end of it")
     assert [reply.state for reply in replies] == ["failed", "done"]
+    assert len(engines()) == 2
