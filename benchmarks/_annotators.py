@@ -160,6 +160,19 @@ def _submit(order: Order, lease: str, first: bool) -> tuple[str, str, str]:
     return f"/campaigns/{order.campaign}/label/{lease}/submit", form, FORM
 
 
+async def visit(port: int, person: Person, path: str, times: int) -> list[float]:
+    """Milliseconds that a page takes, again and again."""
+    connection, waits = await Connection.open(port, "127.0.0.1"), []
+    connection.cookies = {"sessionid": person.session, "csrftoken": person.csrf}
+    for _ in range(times):
+        begun = time.perf_counter()
+        status, page = await connection.request("GET", path, kind=PAGE)
+        waits.append(1000 * (time.perf_counter() - begun))
+        assert status == 200, (path, status, page)
+    await connection.close()
+    return waits
+
+
 def main() -> None:
     order: dict[str, Any] = json.load(sys.stdin)
     people = [Person(**person) for person in order.pop("people")]

@@ -134,7 +134,10 @@ def set_up(people: int) -> tuple[str, list[str]]:
     hashed = make_password(PASSWORD)
     users = User.objects.bulk_create(User(username=f"person{n}", password=hashed) for n in range(people))
     campaign = Campaign.objects.create(name="Load", state="open", overlap=OVERLAP, created_by=users[0])
-    Membership.objects.bulk_create(Membership(campaign=campaign, user=user) for user in users)
+    roles = ["manager"] + ["annotator"] * (people - 1)
+    Membership.objects.bulk_create(
+        Membership(campaign=campaign, user=user, role=role) for user, role in zip(users, roles, strict=True)
+    )
     return campaign.public_id, [user.username for user in users]
 
 

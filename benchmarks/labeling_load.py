@@ -32,10 +32,11 @@ from typing import Any
 import psycopg
 
 from benchmarks import _labeling_site as sites
-from benchmarks._annotators import Order, Person, Shift, sign_in
+from benchmarks._annotators import Order, Person, Shift, sign_in, visit
 
 SIGNING_IN = 4  # at once
 FLOOR = "INSERT INTO floor (note) VALUES ('an answer');"
+PAGES = ("", "live", "items/", "members", "report", "quality/", "health", "settings", "log", "label/", "label/answers/")
 Run = dict[str, Any]
 
 
@@ -58,10 +59,12 @@ def main() -> None:
                 for count in (1, 8, 32, options.people)
                 for site in (small, large)
             ],
+            "pages": [pages(site, campaign, people[0]) for site in (small, large)],
             "at_ease": [
                 run(site, campaign, people, interface, options.people, options.ease, think=20.0)
                 for interface in options.interfaces
                 for site in (small, large)
+                if options.ease
             ],
         }
     finally:
@@ -157,16 +160,26 @@ def work(order: Order) -> Shift:
     return Shift(**json.loads(done.stdout))
 
 
+def pages(site: sites.Site, campaign: str, manager: Person) -> dict[str, float]:
+    """Milliseconds that each page of the campaign takes, at the median; the campaign has some thousand answers."""
+    path = f"/campaigns/{campaign}/"
+    return {name: median(asyncio.run(visit(site.port, manager, path + name, 7))[1:]) for name in PAGES}
+
+
 def statements(site: sites.Site, campaign: str, person: Person, interface: str, var: Path) -> Run:
-    """What one submit with next asks of the database: its statements and how many of its commits are durable."""
+    """What one submit with next asks of the database: its statements and how many of its commits are durable.
+
+    An average over the requests of some seconds, after others: what a new connection asks first is not counted.
+    """
     site.reset()
+    work(Order(site.port, campaign, interface, [person], 2.0))
     log = var / "postgres" / "log"
     with site.connect() as connection:
         connection.execute("ALTER SYSTEM SET log_statement = 'all'")
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("SELECT pg_sleep(1)")
         before, start = connection.execute(sites.TRANSACTIONS).fetchone(), log.stat().st_size
-        shift = work(Order(site.port, campaign, interface, [person], 1.0))
+        shift = work(Order(site.port, campaign, interface, [person], 5.0))
         after, end = connection.execute(sites.TRANSACTIONS).fetchone(), log.stat().st_size
         connection.execute("ALTER SYSTEM RESET log_statement")
         connection.execute("SELECT pg_reload_conf()")
@@ -211,10 +224,8 @@ def report(result: Run, options: argparse.Namespace) -> None:
     print(f"\nPostgreSQL alone commits one-row transactions: {rates} connections.")
     for name, counted in result["statements"].items():
         print(f"{name}: {counted['statements']:.1f} statements, {counted['commits']:.2f} durable commits.")
-    print(
-        "\n| interface | people | think | slots | answers/s | p50 ms | p95 ms | p99 ms | p95, large : small | wrong |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("\n| interface | people | think | slots | per s | p50 ms | p95 ms | p99 ms | p95 grows | CPU ms | wrong |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for rows in grouped([*result["runs"], *result["at_ease"]]):
         small = median(row["p95"] for row in rows if row["slots"] == options.slots[0])
         for slots in options.slots:
@@ -226,7 +237,14 @@ def report(result: Run, options: argparse.Namespace) -> None:
                 f"| {of[0]['interface']} | {of[0]['people']} | {of[0]['think']:.0f} s | {slots:,} | {rate:,.1f} "
                 f"| {p50:.1f} | {p95:.1f} | {p99:.1f} | {growth} | {cpu:.1f} | {sum(row['mistakes'] for row in of)} |"
             )
-    print(f"\nThe load took {max(row['generator'] for row in result['runs']):.0%} of a core at most.")
+    print(
+        "\n| page of the campaign | "
+        + " | ".join(f"{slots:,} slots, ms" for slots in options.slots)
+        + " |\n|---|---|---|"
+    )
+    for name in PAGES:
+        print(f"| {name or 'overview'} | " + " | ".join(f"{times[name]:.0f}" for times in result["pages"]) + " |")
+    print(f"\nThe load took {max((row['generator'] for row in result['runs']), default=0):.0%} of a core at most.")
 
 
 def grouped(rows: list[Run]) -> list[list[Run]]:
