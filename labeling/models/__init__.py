@@ -1,7 +1,8 @@
 """Campaigns, their items and slots, the rankings people gave, and what watches over their quality.
 
 State and invariants of one row live here and in database constraints; reads in `querysets.py`; writes over several
-rows in `assignment.py` (slots), `annotation.py` (rankings), `importing.py` (items) and `campaigns.py` (the rest).
+rows in `assignment.py` (slots), `annotation.py` (rankings), `importing.py` (items), `chats.py` (live chats) and
+`campaigns.py` (the rest).
 """
 
 from labeling.models.answers import Ranking

@@ -5,8 +5,9 @@ standard input, answers leave on standard output; when the input ends, because t
 the program. It keeps nothing that a worker could miss.
 
 The base is in memory once, policies are adapters on it. What waits at the same moment for the same policy is answered
-together; those groups take turns, a token each, so that nobody waits for another answer's end. The same request, with
-the same seed, gives the same answer, as far as rounding goes: who asks again after a crash reads on where it stopped.
+together; those groups take turns, a token each, so that nobody waits for another answer's end. A request's random
+numbers follow from its id, so it gives the same answer again, up to rounding: who asks anew after a crash reads on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +84,7 @@ class Answerer:
         self._ends = end_ids(roles)
         self._engine = ReferenceEngine(roles)
         self._roles = {"": "base"}  # adapter -> role
+        self._numbers = count(1)
 
     def admit(self, requests: Sequence[Request]) -> None:
         """Begin to answer. A request that cannot be answered is told so; the others do not suffer."""
@@ -129,7 +132,7 @@ class Answerer:
     def _kind(self, request: Request) -> Kind:
         """Loads the policy if nobody has asked it yet. Raises EngineError."""
         if request.adapter not in self._roles:
-            role = f"policy{len(self._roles)}"
+            role = f"policy{next(self._numbers)}"  # a new name, also after one that could not be loaded
             self.roles.add_saved(role, adapter_folder(request.adapter))
             self._roles[request.adapter] = role
         longest = request.max_new_tokens
