@@ -107,10 +107,12 @@ def measure(path: Path) -> dict[str, Any]:
     stored = time.perf_counter() - started
 
     worker, memory, killed, resumed = start(), 0, 0.0, 0.0
+    computing: dict[int, float] = {}  # by process
     places = [(time.perf_counter(), 0)]
     while worker.poll() is None:
         time.sleep(0.25)
-        memory = max(memory, resident(worker.pid))
+        resident, computing[worker.pid] = used(worker.pid, computing.get(worker.pid, 0.0))
+        memory = max(memory, resident)
         record.refresh_from_db()
         if record.position > places[-1][1]:
             places.append((time.perf_counter(), record.position))
@@ -132,6 +134,7 @@ def measure(path: Path) -> dict[str, Any]:
         "rows_per_second": speed(places, 0.0, 1.0),
         "rows_per_second_first_tenth": speed(places, 0.0, 0.1),
         "rows_per_second_last_tenth": speed(places, 0.9, 1.0),
+        "worker_cpu_seconds": sum(computing.values()),
         "worker_memory_mb": memory / 1e6,
         "seconds_until_a_killed_import_went_on": resumed,
         "refused": record.rejected,
@@ -143,11 +146,14 @@ def start() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "benchmarks.imports", "work"])
 
 
-def resident(pid: int) -> int:
+def used(pid: int, seconds: float) -> tuple[int, float]:
+    """Bytes in memory and seconds computed so far; of a process that is gone, none and what is known."""
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return int(process.memory_info().rss), times.user + times.system
     except psutil.NoSuchProcess:
-        return 0
+        return 0, seconds
 
 
 def speed(places: list[tuple[float, int]], low: float, high: float) -> float:
@@ -166,6 +172,7 @@ def report(found: dict[str, Any]) -> None:
         f"    first and last tenth        {found['rows_per_second_first_tenth']:8.0f}"
         f" {found['rows_per_second_last_tenth']:8.0f}"
     )
+    print(f"  the workers computed          {found['worker_cpu_seconds']:8.1f} s")
     print(f"  most memory of the worker     {found['worker_memory_mb']:8.0f} MB")
     print(f"  a killed import went on after {found['seconds_until_a_killed_import_went_on']:8.1f} s")
 
