@@ -30,6 +30,7 @@ from labeling.gold import mark_imported
 from labeling.leaks import scan_rows
 from labeling.models import Campaign, Completion, Import, Item, Ranking, RefusedLines, Slot, new_random_key
 from labeling.protocols import Tiers
+from labeling.questionnaire import Details
 from labeling.rows import ParsedRow
 from labeling.webhooks import import_finished
 
@@ -120,7 +121,7 @@ def _store(record: Import, rows: list[ParsedRow], refused: list[Refused]) -> Non
     mark_imported(campaign, {item: row.meta for item, row in created.items()})
     scan_rows(campaign, created)
     rankings = _new_rankings(campaign, record, rows, item_of, known)
-    _create_rankings(campaign, [(item_of[rows[n].content_hash], *ranking) for n, ranking in rankings.items()])
+    _create_rankings(campaign, [(item_of[rows[n].content_hash], *rankings[n], rows[n].details) for n in rankings])
 
     accepted = len(rankings.keys() | new.values())
     record.accepted += accepted
@@ -209,7 +210,7 @@ def _new_rankings(
     return rankings
 
 
-def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers]]) -> None:
+def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers, Details]]) -> None:
     same = {
         "campaign_id": campaign.pk,
         "origin": Ranking.Origin.IMPORTED.value,
@@ -225,10 +226,10 @@ def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers]])
     }
     copy_rows(
         Ranking,
-        ["item_id", "labeler", "tiers", "cannot_tell", "public_id", *same],
+        ["item_id", "labeler", "tiers", "cannot_tell", "details", "public_id", *same],
         (
-            (item, labeler, as_json(tiers), not tiers, new_public_id(), *same.values())
-            for item, labeler, tiers in rankings
+            (item, labeler, as_json(tiers), not tiers, as_json(details), new_public_id(), *same.values())
+            for item, labeler, tiers, details in rankings
         ),
     )
 

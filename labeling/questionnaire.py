@@ -19,9 +19,12 @@ from django.utils.translation import gettext_noop
 
 from labeling.protocols import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, Message, Tiers
 from labeling.questions import (
+    COMPLETION,
     ITEM,
+    Edit,
     Fields,
     Flags,
+    Ideal,
     InvalidForm,
     Option,
     Question,
@@ -152,6 +155,21 @@ def checked_reply(
         raised = sorted({flag for of_one in raised for flag in of_one or ()})
     said = {name: value for name, value in kept.items() if not is_empty(value)}
     return Reply(raised, reason, comparison | ({"answers": said} if said else {}))
+
+
+PORTABLE = (Edit(name=Edit.kind, label="Edits", of=COMPLETION), Ideal(name=Ideal.kind, label="Ideal answer"))
+
+
+def portable_details(details: Any, tiers: Tiers, size: int) -> Details:
+    """Of exported details what means the same without their form: what training takes. Raises InvalidRanking."""
+    if not isinstance(details, dict) or not isinstance(said := details.get("answers", {}), dict):
+        raise InvalidRanking("Details are an object, and their answers are one.")
+    degrees = details.get("degrees") if size == 2 else None
+    known = isinstance(degrees, int) and 2 <= degrees <= MAX_DEGREES
+    form = Form(both_bad=True, strength=("",) * degrees if known else (), questions=PORTABLE)  # type: ignore[operator]
+    given = {name: details[name] for name in ("strength", "both_bad") if name in details and size == 2}
+    given["answers"] = {question.name: said[question.name] for question in PORTABLE if question.name in said}
+    return checked_reply(form, tiers, range(size), details=given).details
 
 
 def share_of_strength(details: Details) -> float | None:

@@ -3,7 +3,8 @@ r"""Our own form of a row, which every other form is read into (`labeling.format
 `prompt` (text) or `messages`, with `completions`: texts, lists of messages, or objects with `text` or `messages`, and
 `source`. In a conversation campaign the prompt may be missing or empty; then each completion is a whole conversation.
 `ranking` (or `tiers`) are tiers of completion numbers, best first, or a flat list for a strict order; `labeler`. Or
-`cannot_tell` true: somebody looked, and could not tell.
+`cannot_tell` true: somebody looked, and could not tell. Of a ranking's `details`, as we export them, strength, "both bad",
+ideal and improved answers are kept.
 
 Whole conversations are split at the point where they part: what they share becomes the prompt, what differs the
 completions, so nothing is read twice and prompt plus completion is the conversation again. A text that begins with
@@ -22,6 +23,7 @@ from typing import Any
 
 from labeling.files import BadLine
 from labeling.protocols import COMPLETIONS, ROLES, InvalidRanking, Message, Tiers, ranking_tiers
+from labeling.questionnaire import Details, portable_details
 
 MAX_DEPTH = 50
 MAX_SOURCE, MAX_LABELER = 200, 120  # characters, as in the database
@@ -46,6 +48,7 @@ class ParsedRow:
     labeler: str
     meta: dict[str, Any]
     content_hash: str
+    details: Details = field(default_factory=dict)
 
 
 def parse_row(row: dict[str, Any], protocol: str) -> ParsedRow:
@@ -62,11 +65,13 @@ def parse_row(row: dict[str, Any], protocol: str) -> ParsedRow:
     if not isinstance(labeler, str) or len(labeler) > MAX_LABELER:
         raise BadLine(f'"labeler" must be a text of at most {MAX_LABELER} characters.')
     _check_shape(messages, completions, protocol)
+    ranked = None if tiers is None else _tiers(tiers, protocol, len(completions), cannot_tell)
     return ParsedRow(
         messages=messages,
         completions=completions,
-        tiers=None if tiers is None else _tiers(tiers, protocol, len(completions), cannot_tell),
+        tiers=ranked,
         labeler=labeler,
+        details=_details(rest.pop("details", {}), ranked, len(completions)),
         meta=meta_of(rest),
         content_hash=digest([messages, [completion.messages for completion in completions]]),
     )
@@ -191,6 +196,13 @@ def _tiers(value: Any, protocol: str, size: int, cannot_tell: bool) -> Tiers:
         return ranking_tiers(value, protocol, size, cannot_tell=cannot_tell)
     except InvalidRanking as error:
         raise BadLine(f"The ranking does not fit: {error}") from None
+
+
+def _details(value: Any, tiers: Tiers | None, size: int) -> Details:
+    try:
+        return {} if tiers is None else portable_details(value, tiers, size)
+    except InvalidRanking as error:
+        raise BadLine(f"The details do not fit: {error}") from None
 
 
 def check_storable(row: dict[str, Any]) -> None:

@@ -224,6 +224,22 @@ def test_rankings_of_instructgpt_reach_the_loss_pair_by_pair(researcher: User):
     assert found == pytest.approx(sum(pairs) / 6, abs=1e-9)
 
 
+@pytest.mark.parametrize(("preset", "post"), [("hh", {"choice": "B:3"}), ("arena", {"choice": "both_bad"})])
+def test_what_training_takes_of_details_is_imported_again(researcher: User, preset: str, post: Post):
+    campaign, client = start(researcher, preset)
+    ranking = answer(campaign, client, post)
+    again = create_campaign(researcher, name="Again")
+    report = import_rows(again, exported(campaign, "rankings"), name="rankings.jsonl")
+    assert (report.rankings, report.rejected) == (1, 0)
+    copy = again.rankings.get()
+    assert (copy.details, copy.tiers) == (ranking.details, ranking.tiers)
+    assert exported(again, "arena")[0]["winner"] == exported(campaign, "arena")[0]["winner"]
+    wrong = {"strength": 5, "degrees": 4}
+    row = {"prompt": "Other?", "completions": TEXTS[:2], "ranking": [0, 1], "labeler": "x"}
+    report = import_rows(again, [row | {"details": wrong}, row | {"details": []}], name="wrong")
+    assert [error["reason"][:22] for error in report.errors] == ["The details do not fit"] * 2
+
+
 WRITING = {
     "questions": [
         {"kind": "edit", "label": "Make the better one better"},
@@ -241,6 +257,9 @@ def test_an_improved_answer_is_a_pair_and_an_example(researcher: User):
     pairs = [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in exported(campaign, "preferences")]
     assert pairs == [(TEXTS[best], TEXTS[other]), ("Better", TEXTS[best])]
     assert [row["messages"][-1]["content"] for row in exported(campaign, "sft")] == ["Better"]
+    again = create_campaign(researcher, name="Again")
+    import_rows(again, exported(campaign, "rankings"), name="rankings.jsonl")
+    assert again.rankings.get().details == ranking.details
 
     rows = list(read_jsonl(freeze(campaign, by=researcher).path))
     assert [row["messages"][-1]["content"] for row in best_completion_rows(rows)] == ["Better"]
