@@ -25,7 +25,7 @@ def markdown(text: str) -> SafeString:
 @register.simple_tag(takes_context=True)
 def text_of(context: Context, content: str, label: str = "") -> SafeString:
     """Untrusted text of a message in its element, as the person wants to see it: rendered, raw, or with differences."""
-    if label and (words := context.get("differences", {}).get(label)):
+    if label and (words := (context.get("differences") or {}).get(label)):
         marked = ((format_html("<mark>{}</mark>", text) if own else text,) for text, own in words)
         return format_html('<div class="raw" dir="auto" hx-disable>{}</div>', format_html_join("", "{}", marked))
     if getattr(context.get("view"), "raw", False):

@@ -66,8 +66,9 @@ def test_what_is_compiled_is_what_is_written(domain: str) -> None:
     with (MESSAGES / f"{domain}.mo").open("rb") as file:
         compiled = gettext.GNUTranslations(file)
     for originals, translations in entries(MESSAGES / f"{domain}.po"):
-        forms = [compiled.ngettext(*originals, number) for number in (1, 2)] if len(originals) > 1 else None
-        assert (forms or [compiled.gettext(originals[0])]) == translations
+        one, *more = originals
+        forms = [compiled.ngettext(one, more[0], n) for n in (1, 2)] if more else [compiled.gettext(one)]
+        assert forms == translations
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
