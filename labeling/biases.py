@@ -115,7 +115,7 @@ class _Share:
 
     def estimate(self) -> Estimate:
         if not self.outcomes:
-            return Estimate.undefined("there are no such pairs")
+            return Estimate(None, reason="no such pairs yet")
         outcomes = list(self.outcomes.values())
         return clustered_share([fmean(of_item) for of_item in outcomes], [float(len(one)) for one in outcomes])
 

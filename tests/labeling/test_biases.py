@@ -70,4 +70,4 @@ def test_the_report_shows_them(campaign: Campaign, anna: User, reviewer: User) -
     assert lengths_of([item.pk]) == {item.pk: {0: len("Answer 0.0"), 1: len("Answer 0.1")}}
     submit(anna, claim(anna, campaign))
     text = client_for(reviewer).get(f"/campaigns/{campaign.public_id}/report").text
-    assert "The one shown first wins" in text and "There are no such pairs" in text
+    assert "The one shown first wins" in text and "No such pairs yet" in text
