@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -37,7 +36,9 @@ class LeaseView(LabelingView):
 def _next(user: User, campaign: Campaign, task: Task | None) -> dict[str, Any]:
     """A task as the contract has it. `why` is there when there is none."""
     why = {} if task else {"why": why_empty(user, campaign, now=timezone.now())}
-    return {"task": _shown(task) if task else None, "progress": asdict(progress(user, campaign)), **why}
+    counts = progress(user, campaign)
+    seen = {"done": counts.shown, "total": counts.total, "mine": counts.mine}  # not which items are checks
+    return {"task": _shown(task) if task else None, "progress": seen, **why}
 
 
 def _shown(task: Task) -> dict[str, Any]:
