@@ -147,7 +147,8 @@ class Client:
     def submit(self, lease: str, tiers: Sequence[Sequence[str]], *, next: bool = False, **fields: Any) -> Submitted:
         """Give a ranking: labels in tiers, best first; none with `cannot_tell=True`. Sent twice it is kept once.
 
-        Fields: `cannot_tell`, `flags`, `rationale`, `details` (what the task's `form` asks for), `active_ms` and what else the API has.
+        Fields: `cannot_tell`, `flags`, `rationale`, `details` (what the task's `form` asks for), `active_ms` and what
+        else the API has.
         """
         body = {"tiers": [list(tier) for tier in tiers], "next": next, **fields}
         return parse(Submitted, self._post(f"leases/{lease}/submit", body, again=True))
