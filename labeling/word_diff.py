@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 from labeling.assignment import Task
 
 ALIKE = 0.8  # share of common words from which on showing the difference helps
+SHORTEST = 15  # words and spaces; of shorter ones everything is seen at a glance
 LONGEST = 3000  # words; comparing takes time by their product
 
 Words = list[tuple[str, bool]]
@@ -26,7 +27,7 @@ def are_alike(one: str, other: str) -> bool:
     """Whether they have most words in common, wherever. Equal texts differ in nothing."""
     first, second = Counter(_tokens(one)), Counter(_tokens(other))
     size = first.total() + second.total()
-    return one != other and 0 < size <= 2 * LONGEST and 2 * (first & second).total() >= ALIKE * size
+    return one != other and 2 * SHORTEST <= size <= 2 * LONGEST and 2 * (first & second).total() >= ALIKE * size
 
 
 def word_diff(one: str, other: str) -> tuple[Words, Words]:

@@ -28,4 +28,5 @@ def test_nearly_equal_answers_are_told_from_others() -> None:
     assert not are_alike(TEXT, TEXT)
     assert not are_alike(TEXT, "I do not know where it is.")
     assert not are_alike("", "")
+    assert not are_alike("Answer 1 it is", "Answer 2 it is")
     assert not are_alike(TEXT * 1000, TEXT * 1000 + "!")
