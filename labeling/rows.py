@@ -3,8 +3,8 @@ r"""Our own form of a row, which every other form is read into (`labeling.format
 `prompt` (text) or `messages`, with `completions`: texts, lists of messages, or objects with `text` or `messages`, and
 `source`. In a conversation campaign the prompt may be missing or empty; then each completion is a whole conversation.
 `ranking` (or `tiers`) are tiers of completion numbers, best first, or a flat list for a strict order; `labeler`. Or
-`cannot_tell` true: somebody looked, and could not tell. Of `details`, as we export them, strength, "both bad", ideal and
-improved answers are kept.
+`cannot_tell` true: somebody looked, and could not tell. Of `details`, as we export them, strength, "both bad", ideal
+and improved answers are kept.
 
 Whole conversations are split at the point where they part: what they share becomes the prompt, what differs the
 completions, so nothing is read twice and prompt plus completion is the conversation again. A text that begins with
