@@ -197,16 +197,20 @@ def signed(webhook: Webhook, message: str, body: bytes, now: datetime) -> dict[s
 
 
 def deliver_waiting(stop: Callable[[], bool] = lambda: False) -> int:
-    """What a worker does now and then: gather answers, send what is due, forget what is old. How many were sent."""
-    now = timezone.now()
-    gather_answers(now)
-    Delivery.objects.filter(created_at__lt=now - KEPT).exclude(state=Delivery.State.WAITING).delete()
+    """What a worker does every few seconds: gather answers, send what is due. How many were sent."""
+    gather_answers(timezone.now())
     count = 0
     while not stop() and (due := _claim(timezone.now())):
         for delivery, (status, outcome) in zip(due, asyncio.run(_send_all(due)), strict=True):
             _record(delivery, status, outcome, timezone.now())
         count += len(due)
     return count
+
+
+def forget_old() -> int:
+    """Delete what is too old for the log; how many deliveries."""
+    old = Delivery.objects.filter(created_at__lt=timezone.now() - KEPT).exclude(state=Delivery.State.WAITING)
+    return old.delete()[0]
 
 
 @transaction.atomic

@@ -235,3 +235,15 @@ def test_the_pages_make_test_and_send_again(
     assert not Webhook.objects.filter(pk=webhook.pk).exists()
     settings.OUTBOUND = []
     assert "setting OUTBOUND" in client.get(f"/campaigns/{campaign.public_id}/webhooks/").text
+
+
+def test_the_log_forgets_what_is_old_but_nothing_that_waits(
+    campaign: Campaign, hook: Webhook, later: Callable[[timedelta], None]
+) -> None:
+    change_state(campaign, "paused")
+    deliver_waiting()
+    change_state(campaign, "closed")
+    assert webhooks.forget_old() == 0
+    later(webhooks.KEPT + timedelta(days=1))
+    assert webhooks.forget_old() == 1
+    assert hook.deliveries.get().state == State.WAITING

@@ -26,7 +26,7 @@ from labeling.statistics import refresh_wanted
 from labeling.steering import order_queues
 from labeling.uploads import import_waiting
 from labeling.watch import look_after_people
-from labeling.webhooks import deliver_waiting
+from labeling.webhooks import deliver_waiting, forget_old
 from training import queue
 from training.serving import serve_chats
 
@@ -38,6 +38,7 @@ QUEUES_EVERY = 2.0
 PEOPLE_EVERY = 5.0
 IMPORTS_EVERY = 1.0
 WEBHOOKS_EVERY = 2.0
+FORGET_EVERY = 3600.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
 FIRST_DELAY, LAST_DELAY = 0.5, 10.0
 AWAY = (ConnectorException, InterfaceError, OperationalError, psycopg.OperationalError, OSError)
@@ -68,6 +69,7 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(adapt_overlaps, PEOPLE_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(send_webhooks, WEBHOOKS_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(forget_old, FORGET_EVERY)))
     tasks.append(asyncio.create_task(serve_chats()))
 
     def shut_down() -> None:
