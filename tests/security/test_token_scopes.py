@@ -23,6 +23,11 @@ LABEL = {
     "api_lease_heartbeat",
     "api_lease_release",
     "api_lease_skip",
+    "api_own_answer",
+    "api_campaign_chat",
+    "api_campaign_chat_say",
+    "api_chat_again",
+    "api_chat_vote",
 }
 
 
