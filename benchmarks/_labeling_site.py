@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -108,13 +109,13 @@ def start_site(slots: int, database: dict[str, Any], workers: int, log: Path) ->
         process = subprocess.Popen(
             [*command, "--workers", str(workers), "--no-server-header"], env=environment, stdout=file, stderr=file
         )
+    atexit.register(process.terminate)  # should anything fail
     for _ in range(300):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()
             return Site(slots, port, database, process)
         except OSError:
             time.sleep(0.2)
-    process.terminate()
     raise RuntimeError(f"No site on port {port}:\n{log.read_text()[-2000:]}")
 
 
