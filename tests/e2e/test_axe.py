@@ -215,7 +215,7 @@ def test_the_annotators_pages_in_german_and_from_right_to_left(
     page.wait_for_timeout(400)
     page.locator("#view > summary").click()
     look()
-    assert page.locator("#view-form").bounding_box()["x"] >= 0  # type: ignore[index]
+    assert page.locator("#view-form").bounding_box()["x"] >= 0
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     page.get_by_role("button", name="Tasten ändern").click()

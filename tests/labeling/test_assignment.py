@@ -18,7 +18,7 @@ from labeling import assignment
 from labeling.access import get_lease
 from labeling.assignment import LeaseLost, claim_next, current_task, heartbeat, progress, release, skip, why_empty
 from labeling.campaigns import change_state
-from labeling.models import Campaign, Completion, Item, LapsedLease, Ranking, Skip, Slot
+from labeling.models import Campaign, Completion, Item, LapsedLease, Skip, Slot
 from labeling.protocols import InvalidRanking
 from tests.conftest import make_member, make_user
 from tests.labeling.conftest import NOW, add_items, claim, submit
