@@ -19,7 +19,8 @@ export function meaningOf(key) {
 export function showKeys(root) {
   for (const kbd of $$("kbd", root)) {
     kbd.dataset.key ??= kbd.textContent.trim();
-    if (movable.includes(kbd.dataset.key)) kbd.textContent = placeOf(kbd.dataset.key);
+    const key = movable.includes(kbd.dataset.key) ? placeOf(kbd.dataset.key) : kbd.textContent;
+    if (kbd.textContent !== key) kbd.textContent = key;
   }
 }
 

@@ -43,7 +43,7 @@ document.addEventListener("submit", (event) => {
   if (ahead) show(ahead);
   else task().ariaBusy = "true";
   ahead = null;
-  outbox.flush(onReply);
+  setTimeout(() => outbox.flush(onReply)); // the next item is painted first
 });
 
 // Answers first: what is undone, or asked for, depends on them.
