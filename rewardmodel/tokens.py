@@ -49,24 +49,25 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens:
     Over `max_tokens` the oldest turns go first (a system message stays); one turn that is still too long loses its
     beginning.
     """
-    kept = _disarm(tokenizer, messages)
-    while True:
-        ids = _tokenize(tokenizer, _render(tokenizer, kept, prompt=True))[0]
-        shorter = _drop_oldest_turn(kept)
-        if max_tokens is None or len(ids) <= max_tokens or shorter is None:
-            return _cut_left(tokenizer, ids, max_tokens)
-        kept = shorter
+    return _cut_left(tokenizer, _fit_prompt(tokenizer, messages, max_tokens)[1], max_tokens)
 
 
 def kept_turns(tokenizer: Tokenizer, messages: Sequence[Message], max_tokens: int) -> list[Message]:
     """The messages that `encode_prompt` keeps within `max_tokens`."""
+    return _fit_prompt(tokenizer, messages, max_tokens)[0]
+
+
+def _fit_prompt(
+    tokenizer: Tokenizer, messages: Sequence[Message], max_tokens: int | None
+) -> tuple[list[Message], list[int]]:
+    """The messages without the oldest turns that are too much, and their ids, of which one turn may still be."""
     kept = list(messages)
-    while len(encode_prompt(tokenizer, kept)) > max_tokens:
+    while True:
+        ids = _tokenize(tokenizer, _render(tokenizer, _disarm(tokenizer, kept), prompt=True))[0]
         shorter = _drop_oldest_turn(kept)
-        if shorter is None:
-            break
+        if max_tokens is None or len(ids) <= max_tokens or shorter is None:
+            return kept, ids
         kept = shorter
-    return kept
 
 
 def encode_conversation(
