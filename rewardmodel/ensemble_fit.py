@@ -99,14 +99,14 @@ class EnsembleFit:
 
     def finish(self) -> dict[str, float]:
         """Put every member's best weights back, normalise, and return the metrics of the ensemble on `held_out`."""
-        alone, world = [], self.world
+        alone = []
         for fit in self.fits:
             fit.finish()
-            alone.append(evaluate(fit.model, self.held_out, fit.likelihood, world).accuracy.value)
+            alone.append(evaluate(fit.model, self.held_out, fit.likelihood, self.world).accuracy.value)
         self.model.normalise(self.train, self.pessimism)
         single = [value for value in alone if value is not None]
         return {
-            **evaluate(self.model, self.held_out, self.likelihood, world).metrics(),
+            **evaluate(self.model, self.held_out, self.likelihood, self.world).metrics(),
             **({"eval/accuracy_member": sum(single) / len(single)} if single else {}),
             **self._disagreement(),
             **data_metrics(self.train, self.held_out),
