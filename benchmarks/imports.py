@@ -44,7 +44,7 @@ def rows() -> Iterator[dict[str, Any]]:
 def write(path: Path) -> None:
     """The file, a row at a time."""
     if KIND == "parquet":
-        from labeling.parquet import write_parquet
+        from labeling.data.parquet import write_parquet
 
         with path.open("wb") as file:
             file.writelines(write_parquet(rows(), dict.fromkeys(("prompt", "chosen", "rejected"), "text")))
@@ -63,7 +63,7 @@ def work() -> None:
     import django
 
     django.setup()
-    from labeling.uploads import import_waiting
+    from labeling.data.uploads import import_waiting
 
     while not import_waiting(lambda: False):
         time.sleep(0.1)
@@ -95,8 +95,8 @@ def measure(path: Path) -> dict[str, Any]:
     django.setup()
     call_command("migrate", verbosity=0)
     from accounts.models import User
+    from labeling.data.uploads import store_upload
     from labeling.models import Campaign
-    from labeling.uploads import store_upload
 
     write(path)
     boss = User.objects.create_user("boss", role="admin")

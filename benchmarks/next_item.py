@@ -71,7 +71,7 @@ def order_once() -> None:
     """Switch the order on, and say what choosing costs."""
     from labeling.campaigns import update_campaign
     from labeling.models import Campaign, Slot
-    from labeling.steering import order_queues
+    from labeling.queue.steering import order_queues
 
     update_campaign(Campaign.objects.get(), order="informative")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -88,7 +88,7 @@ def order_anew(ended: threading.Event) -> None:
     from django.db import connections
 
     from labeling.models import Steering
-    from labeling.steering import order_queues
+    from labeling.queue.steering import order_queues
 
     times = 0
     while not ended.wait(EVERY):
@@ -133,9 +133,9 @@ def share(number: int) -> list[float]:
 
     from accounts.models import User
     from labeling.access import get_lease
-    from labeling.annotation import submit_and_claim
-    from labeling.assignment import claim_next
     from labeling.models import Campaign
+    from labeling.queue.annotation import submit_and_claim
+    from labeling.queue.assignment import claim_next
 
     campaign = Campaign.objects.get()
     people = list(User.objects.order_by("pk"))[number::PROCESSES]

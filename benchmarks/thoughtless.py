@@ -1,4 +1,4 @@
-"""How many simulated bots `labeling.fraud` and gold items catch, and how many honest people they accuse.
+"""How many simulated bots `labeling.quality.fraud` and gold items catch, and how many honest people they accuse.
 
     python -m benchmarks thoughtless
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labeling.fraud import Given, signs_of
+from labeling.quality.fraud import Given, signs_of
 from rewardmodel.stats.intervals import wilson
 
 ANSWERS = 60

@@ -274,7 +274,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "SiteRoleEnum": "accounts.models.SiteRole",
         "CampaignRoleEnum": "accounts.models.CampaignRole",
-        "MessageRoleEnum": "labeling.protocols.ROLES",
+        "MessageRoleEnum": "labeling.protocols.basics.ROLES",
         "CampaignStateEnum": "labeling.models.Campaign.State",
         "RunStateEnum": "training.models.TrainingRun.State",
         "RunKindEnum": "training.models.TrainingRun.Kind",

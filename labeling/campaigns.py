@@ -14,11 +14,11 @@ from accounts.models import CampaignRole, User
 from labeling.audit import record
 from labeling.events import campaign_changed
 from labeling.models import Campaign, LiveChat, Membership, PastForm
-from labeling.overlap import fit_slots
-from labeling.presets import PRESETS
-from labeling.protocols import InvalidRanking
-from labeling.questionnaire import PLAIN, Form, parse_form
-from labeling.steering import start_over
+from labeling.protocols.basics import InvalidRanking
+from labeling.protocols.presets import PRESETS
+from labeling.protocols.questionnaire import PLAIN, Form, parse_form
+from labeling.queue.overlap import fit_slots
+from labeling.queue.steering import start_over
 from labeling.webhooks import campaign_state_changed
 
 TRANSITIONS = {

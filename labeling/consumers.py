@@ -6,10 +6,10 @@ from typing import Any
 
 from accounts.models import User
 from config.consumers import TopicConsumer
-from labeling import chats
 from labeling.access import LABELING_ROLES, REPORT_ROLES, get_campaign
-from labeling.assignment import progress
+from labeling.chats import sessions
 from labeling.events import topic_of
+from labeling.queue.assignment import progress
 
 
 class CampaignConsumer(TopicConsumer):
@@ -34,7 +34,7 @@ class ChatConsumer(TopicConsumer):
     interval = 0.2
 
     def authorize(self, user: User) -> str:
-        return chats.topic_of(get_campaign(user, self.route["campaign_id"], *LABELING_ROLES), user)
+        return sessions.topic_of(get_campaign(user, self.route["campaign_id"], *LABELING_ROLES), user)
 
     def changes(self, user: User) -> list[dict[str, Any]]:
         return [{"type": "chat"}]

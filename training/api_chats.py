@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from labeling.access import MANAGER, CampaignView
-from labeling.chat_requests import standing
-from labeling.chat_setup import NoLiveChat, set_up
+from labeling.chats.requests import standing
+from labeling.chats.setup import NoLiveChat, set_up
 from labeling.models import Campaign, LiveChat
-from labeling.questions import InvalidForm
+from labeling.protocols.questions import InvalidForm
 from training.chats import contestants_of, models_for, participants_of
 
 SETTINGS = ["is_on", "temperature", "max_new_tokens", "max_turns", "target"]

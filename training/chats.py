@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.db.models import QuerySet
 
 from accounts.models import User
-from labeling.chat_setup import Participant
+from labeling.chats.setup import Participant
 from labeling.models import Campaign, Contestant, LiveChat
 from training.models import ModelArtifact
 from training.runs import weights_of

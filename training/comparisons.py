@@ -12,9 +12,9 @@ from django.db import transaction
 from accounts.models import User
 from config.push import notify
 from labeling.campaigns import create_campaign
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign
-from labeling.protocols import COMPLETIONS
+from labeling.protocols.basics import COMPLETIONS
 from training.engine.rundir import read_jsonl
 from training.models import ModelArtifact, TrainingRun
 

@@ -1,6 +1,6 @@
 """Serve the models of live chats: an engine process for each base that somebody wants, for as long as they want it.
 
-What is wanted, waits and was written are rows (`labeling.chat_requests`); the engine knows no database, it gets
+What is wanted, waits and was written are rows (`labeling.chats.requests`); the engine knows no database, it gets
 requests and gives answers through pipes. Anything may die: a dead engine is started again and asked again what it had
 not answered; a dead worker leaves rows that the next one finds, and its engines end with their pipes; without
 PostgreSQL the engine goes on, and what it wrote meanwhile is stored when it can be.
@@ -24,9 +24,9 @@ from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from config import push
-from labeling import chat_requests
-from labeling.chat_requests import ReplyRequest
-from labeling.chats import REQUESTS
+from labeling.chats import requests
+from labeling.chats.requests import ReplyRequest
+from labeling.chats.sessions import REQUESTS
 from labeling.models import ChatReply, ChatServer
 from training.models import ModelArtifact
 from training.runs import weights_of
@@ -78,8 +78,8 @@ class Serving:
         """Take what is wanted, and go on with what is served. Whether anything is being written or loaded."""
         try:
             now = timezone.now()
-            for row in chat_requests.wanted_servers(now=now):
-                if row.pk not in self._servers and chat_requests.take_server(row, self.worker, now=now):
+            for row in requests.wanted_servers(now=now):
+                if row.pk not in self._servers and requests.take_server(row, self.worker, now=now):
                     self._servers[row.pk] = Server(row, self.worker)
             self._servers = {key: server for key, server in self._servers.items() if server.go_on()}
         except AWAY as error:
@@ -132,7 +132,7 @@ class Server:
             self._take()
         if self._writing:
             self._used_at = now
-        elif now - self._used_at > chat_requests.IDLE.total_seconds() and not self._is_wanted():
+        elif now - self._used_at > requests.IDLE.total_seconds() and not self._is_wanted():
             self.leave()
             return False
         return True
@@ -140,7 +140,7 @@ class Server:
     def leave(self, failure: str = "") -> None:
         """End the engine and give the row back."""
         self._engine.stop()
-        chat_requests.leave_server(self.row, self.worker, failure=failure)
+        requests.leave_server(self.row, self.worker, failure=failure)
 
     def _beat(self, now: float) -> bool:
         ready = self._engine.is_ready
@@ -148,14 +148,14 @@ class Server:
             return True
         self._beat_at = now
         self.row.state = ChatServer.State.READY if ready else ChatServer.State.LOADING
-        return chat_requests.beat(self.row, self.worker, ready=ready, now=timezone.now())
+        return requests.beat(self.row, self.worker, ready=ready, now=timezone.now())
 
     def _store(self) -> None:
         """Newest state of each reply. What the database could not take stays for the next time."""
         self._unstored |= self._engine.take()
         for number, answer in list(self._unstored.items()):
             if request := self._writing.get(number):
-                chat_requests.write(request, self.worker, answer.text, state=answer.state, is_cut=answer.is_cut)
+                requests.write(request, self.worker, answer.text, state=answer.state, is_cut=answer.is_cut)
                 if answer.state == State.FAILED:
                     logger.warning("A chat's request failed: %s", answer.error)
                 if answer.state != State.WRITING:
@@ -165,7 +165,7 @@ class Server:
 
     def _take(self) -> None:
         room = AT_ONCE - len(self._writing)
-        for request in chat_requests.take_replies(self.row, self.worker, room, now=timezone.now()) if room else ():
+        for request in requests.take_replies(self.row, self.worker, room, now=timezone.now()) if room else ():
             self._writing[request.id] = request
             model = ModelArtifact.objects.filter(public_id=request.model).first()
             if model is None:
@@ -187,7 +187,7 @@ class Server:
             self.leave(self._engine.failure or f"The engine crashed {CRASHES} times in a row, see {self._engine.log}.")
             return False
         logger.warning("The engine of %s ended; it starts again.", self.row.key)
-        chat_requests.put_back(self.row)
+        requests.put_back(self.row)
         self._writing.clear()
         self._crashes += 1
         self._engine = ServingEngine(self.row.key)
@@ -195,4 +195,4 @@ class Server:
 
     def _is_wanted(self) -> bool:
         """Somebody began a chat meanwhile, without having said anything yet."""
-        return ChatServer.objects.filter(pk=self.row.pk, wanted_at__gt=timezone.now() - chat_requests.IDLE).exists()
+        return ChatServer.objects.filter(pk=self.row.pk, wanted_at__gt=timezone.now() - requests.IDLE).exists()

@@ -24,9 +24,9 @@ from django.db.models.functions import Cast
 
 from accounts.models import User
 from labeling.models import Campaign, Completion, Ranking
-from labeling.quality import UNKNOWN_WEIGHT
-from labeling.questionnaire import Details, edited_completions, ideal_answer, share_of_strength
-from labeling.reports import labeler_weights
+from labeling.protocols.questionnaire import Details, edited_completions, ideal_answer, share_of_strength
+from labeling.quality.reliability import UNKNOWN_WEIGHT
+from labeling.quality.reports import labeler_weights
 from training.models import DatasetSnapshot
 
 CHUNK = 2000

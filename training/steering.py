@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labeling.models import Campaign, Item
-from labeling.steering import next_items, take_gains
+from labeling.queue.steering import next_items, take_gains
 from training.engine.rundir import CANDIDATES, RunDir, read_jsonl, write_jsonl
 from training.models import TrainingRun
 

@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole, User
 from labeling.access import campaign_role
-from labeling.chat_requests import standing
-from labeling.chat_setup import NoLiveChat, set_up
+from labeling.chats.requests import standing
+from labeling.chats.setup import NoLiveChat, set_up
 from labeling.models import Campaign, LiveChat
-from labeling.questions import InvalidForm
-from labeling.views_campaigns import campaign_context
+from labeling.pages.campaigns import campaign_context
+from labeling.protocols.questions import InvalidForm
 from training.chats import contestants_of, models_for, participants_of
 from training.models import ModelArtifact
 

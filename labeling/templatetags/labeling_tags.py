@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from labeling import rendering
+from labeling.display import rendering
 from rewardmodel.stats.estimates import Estimate
 
 register = template.Library()

@@ -19,9 +19,9 @@ from prefloop_client.transport import Transport
 
 from accounts.models import User
 from accounts.tokens import create_token
-from labeling import uploads
+from labeling.data import uploads
+from labeling.data.uploads import import_waiting
 from labeling.models import Campaign, Import, Ranking
-from labeling.uploads import import_waiting
 from tests.conftest import Site, make_user
 from tests.labeling.conftest import add_items
 from training.models import ModelArtifact, RunEvent, TrainingRun

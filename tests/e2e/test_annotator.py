@@ -12,10 +12,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from labeling.access import get_lease
-from labeling.annotation import submit_ranking
-from labeling.assignment import LEAVE_LEASE
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Membership, Ranking, Skip, Slot
+from labeling.queue.annotation import submit_ranking
+from labeling.queue.assignment import LEAVE_LEASE
 from tests.conftest import PASSWORD, Site, make_user
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.preferences import set_preferences
-from labeling.gold import mark_gold
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Import, Ranking
-from labeling.rules import change_rules
+from labeling.quality.gold import mark_gold
+from labeling.quality.rules import change_rules
 from tests.accounts.routes import World, make_world, own_routes
 from tests.conftest import client_for
 from tests.e2e.test_annotator import make_campaign

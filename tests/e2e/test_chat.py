@@ -14,7 +14,7 @@ from accounts.models import User
 from labeling.models import Campaign, ChatReply, ChatServer, ChatTurn, Ranking
 from tests.conftest import client_for, make_member
 from tests.e2e.test_axe import violations
-from tests.labeling.chats import NAMES, answer, make_live_chat
+from tests.labeling.chats.rooms import NAMES, answer, make_live_chat
 from tests.training.conftest import MODEL, Worker, start_worker  # noqa: F401
 from training.models import ModelArtifact
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from accounts.models import User
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign
 from tests.conftest import make_member
 from tests.e2e.test_axe import violations

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from django.utils import timezone
 
-from labeling.assignment import claim_next, current_task
 from labeling.models import Campaign, Membership, Ranking, Slot
+from labeling.queue.assignment import claim_next, current_task
 from tests.conftest import make_user
 from tests.e2e.test_annotator import SignIn, begin, lease_of, make_campaign, next_item, wait_until_calm, wait_until_sent
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Ranking
 from tests.e2e.test_annotator import SignIn, begin, lease_of, make_campaign, next_item, shown
 

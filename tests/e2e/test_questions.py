@@ -76,7 +76,7 @@ def test_an_answer_is_improved_by_keyboard(page: Page, sign_in: SignIn) -> None:
 
 
 def test_conversations_are_scrolled_to_where_they_part(page: Page, sign_in: SignIn) -> None:
-    from labeling.importing import import_rows
+    from labeling.data.importing import import_rows
 
     campaign, annotator = make_campaign("conversation", size=2, items=0)
     update_campaign(campaign, form={"questions": [{"kind": "marks", "label": "Turns"}]})

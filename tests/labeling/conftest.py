@@ -9,10 +9,10 @@ import pytest
 
 from accounts.models import User
 from labeling.access import get_lease
-from labeling.annotation import submit_ranking
-from labeling.assignment import Task, claim_next
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Item, Ranking
+from labeling.queue.annotation import submit_ranking
+from labeling.queue.assignment import Task, claim_next
 from tests.conftest import make_member, make_user
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -9,8 +9,8 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
 from accounts.models import User
-from labeling.assignment import claim_next
 from labeling.models import Campaign, Ranking
+from labeling.queue.assignment import claim_next
 from tests.conftest import client_for
 from tests.labeling.conftest import NOW, add_items, claim, submit
 

@@ -18,7 +18,7 @@ from pytest_django.fixtures import Settings
 from accounts.models import User
 from labeling import webhooks
 from labeling.campaigns import change_state
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Delivery, Webhook
 from labeling.webhooks import create_webhook, deliver_waiting, secret_of
 from tests.conftest import client_for

@@ -19,10 +19,10 @@ django.setup()
 from django.utils import timezone  # noqa: E402
 
 from accounts.models import User  # noqa: E402
-from labeling import annotation, assignment  # noqa: E402
 from labeling.access import get_lease  # noqa: E402
 from labeling.events import campaign_changed  # noqa: E402
 from labeling.models import Campaign, Slot  # noqa: E402
+from labeling.queue import annotation, assignment  # noqa: E402
 
 chance = random.Random(sys.argv[3])
 campaign = Campaign.objects.get(public_id=sys.argv[1])

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from labeling.access import get_lease
-from labeling.annotation import submit_ranking
-from labeling.assignment import claim_next
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Item
+from labeling.queue.annotation import submit_ranking
+from labeling.queue.assignment import claim_next
 from tests.conftest import Site, make_user
 from tests.security.payloads import hostile_texts
 

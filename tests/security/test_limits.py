@@ -11,8 +11,8 @@ from django.test import Client
 from accounts.models import User
 from accounts.tokens import create_token
 from config import limits
-from labeling.assignment import claim_next
 from labeling.models import Campaign, Slot
+from labeling.queue.assignment import claim_next
 from tests.conftest import client_for
 from tests.labeling.conftest import NOW, add_items
 

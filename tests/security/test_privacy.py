@@ -11,7 +11,7 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from accounts.models import ApiToken, User
 from accounts.privacy import personal_data
 from accounts.tokens import create_token
-from labeling.exporting import export_lines
+from labeling.data.exporting import export_lines
 from labeling.models import AuditEntry, Campaign, Membership, Ranking, Slot
 from tests.conftest import PASSWORD, client_for
 from tests.labeling.conftest import add_items, claim, submit

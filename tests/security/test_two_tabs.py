@@ -42,6 +42,7 @@ def test_a_page_answers_with_the_token_of_the_newest_sign_in(
     other.goto("/profile/")
     other.locator("details.menu summary").click()
     other.get_by_role("button", name="Sign out").click()
+    other.wait_for_url(lambda url: "/profile/" not in url)
     fill_in(other, annotator)
     after = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     assert after["csrftoken"] != before["csrftoken"]

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 
 from accounts.models import User
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Item, Ranking
 from tests.conftest import child_environment, make_member
 from training.models import ModelArtifact, TrainingRun

@@ -15,10 +15,10 @@ from django.urls import reverse
 
 from accounts.models import User
 from labeling.campaigns import create_campaign, update_campaign
-from labeling.exporting import export_lines
-from labeling.importing import import_rows
+from labeling.data.exporting import export_lines
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Ranking
-from labeling.presets import PRESETS
+from labeling.protocols.presets import PRESETS
 from rewardmodel.config import FitConfig
 from rewardmodel.data import Encoded, group_rows
 from rewardmodel.likelihood import Likelihood

@@ -18,11 +18,11 @@ from django.utils import timezone
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from accounts.models import User
-from labeling import chat_requests
-from labeling.chat_requests import ReplyRequest
-from labeling.chats import say, vote
+from labeling.chats import requests as chat_requests
+from labeling.chats.requests import ReplyRequest
+from labeling.chats.sessions import say, vote
 from labeling.models import Campaign, Chat, ChatReply, ChatServer, Contestant, LiveChat
-from tests.labeling.chats import NAMES, begin, make_live_chat
+from tests.labeling.chats.rooms import NAMES, begin, make_live_chat
 from tests.training.conftest import MODEL, Worker, until
 from training.engine.models import RoleModel
 from training.models import ModelArtifact

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from accounts.models import User
-from labeling.importing import import_rows
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Contribution, Item
-from labeling.quality import UNKNOWN_WEIGHT
+from labeling.quality.reliability import UNKNOWN_WEIGHT
 from tests.conftest import make_user
 from tests.training.conftest import label, rank
 from training.engine.rundir import read_jsonl

@@ -10,7 +10,7 @@ import pytest
 
 from labeling.campaigns import update_campaign
 from labeling.models import Campaign, ItemGain, Slot, Steering
-from labeling.steering import order_queues, standing, take_gains
+from labeling.queue.steering import order_queues, standing, take_gains
 from tests.training.conftest import Worker, fresh, label, until
 from tests.training.test_supervisor import run_now
 from training import steering

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from labeling.importing import ImportFailed, import_file
+from labeling.data.importing import ImportFailed, import_file
 from labeling.models import Campaign
 
 

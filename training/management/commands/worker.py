@@ -21,11 +21,11 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import ConnectorException
 
-from labeling.adaptive import adapt_overlaps
-from labeling.statistics import refresh_wanted
-from labeling.steering import order_queues
-from labeling.uploads import import_waiting
-from labeling.watch import look_after_people
+from labeling.data.uploads import import_waiting
+from labeling.quality.statistics import refresh_wanted
+from labeling.quality.watch import look_after_people
+from labeling.queue.adaptive import adapt_overlaps
+from labeling.queue.steering import order_queues
 from labeling.webhooks import deliver_waiting, forget_old
 from training import queue
 from training.serving import serve_chats

@@ -1,0 +1,191 @@
+"""What a campaign compares, over HTTP: files in, their reports, items, exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from config.api import CURSOR, OldestFirst, page_of
+from labeling import audit
+from labeling.access import MANAGER, REPORT_ROLES
+from labeling.api.campaigns import CampaignView
+from labeling.api.serializers_items import (
+    DatasetSerializer,
+    ImportSerializer,
+    ItemDetailSerializer,
+    ItemSerializer,
+    ListedImportSerializer,
+    PreviewSerializer,
+    UploadSerializer,
+)
+from labeling.data import parquet
+from labeling.data.exporting import CONTAINERS, EXPORTS, as_csv, export_lines
+from labeling.data.formats.base import Format
+from labeling.data.formats.registry import FORMATS
+from labeling.data.hub import Dataset, store_dataset
+from labeling.data.importing import import_file, refused_lines
+from labeling.data.previewing import preview_file
+from labeling.data.uploads import is_large, store_upload
+from labeling.items import get_item, listed, title_of, with_counts
+
+STREAMED = 200  # lines per hop between the event loop and the thread that reads
+
+
+def _chosen(data: dict[str, Any]) -> Format | None:
+    """How the rows of an upload shall be read; None lets each row show it."""
+    return data["columns"].as_format() if data.get("columns") else FORMATS.get(data.get("form", ""))
+
+
+class CampaignImports(CampaignView):
+    roles = {"GET": MANAGER, "POST": MANAGER}
+    parser_classes = [MultiPartParser]
+
+    @extend_schema(operation_id="imports_list", parameters=[CURSOR], responses=page_of(ListedImportSerializer))
+    def get(self, request: Request, campaign_id: str) -> Response:
+        """The files that were brought in, newest first."""
+        return self.page(self.campaign(campaign_id).imports.defer("errors"), ListedImportSerializer)
+
+    @extend_schema(
+        request={"multipart/form-data": UploadSerializer}, responses={201: ImportSerializer, 202: ImportSerializer}
+    )
+    def post(self, request: Request, campaign_id: str) -> Response:
+        """Bring in a file. Good lines are kept whatever the others are. A large file is imported later (202)."""
+        campaign, data = self.campaign(campaign_id), self.valid(UploadSerializer)
+        file = data["file"]
+        name = data.get("name") or file.name
+        bring, code = (store_upload, 202) if is_large(file, file.size) else (import_file, 201)
+        record = bring(campaign, file, name=name, user=self.user, chosen=_chosen(data))
+        return Response(ImportSerializer(record).data, status=code)
+
+
+class CampaignImportDataset(CampaignView):
+    roles = {"POST": MANAGER}
+
+    @extend_schema(request=DatasetSerializer, responses={202: ImportSerializer})
+    def post(self, request: Request, campaign_id: str) -> Response:
+        """Bring in a dataset of the Hugging Face hub, or (admins) a folder of the server. A worker reads it."""
+        campaign, data = self.campaign(campaign_id), self.valid(DatasetSerializer)
+        chosen = FORMATS.get(data.pop("form", ""))
+        return Response(
+            ImportSerializer(store_dataset(campaign, Dataset(**data), user=self.user, chosen=chosen)).data, status=202
+        )
+
+
+class CampaignImportPreview(CampaignView):
+    roles = {"POST": MANAGER}
+    parser_classes = [MultiPartParser]
+
+    @extend_schema(request={"multipart/form-data": UploadSerializer}, responses=PreviewSerializer)
+    def post(self, request: Request, campaign_id: str) -> Response:
+        """What a file would bring, seen from its first rows. Nothing is kept."""
+        campaign, data = self.campaign(campaign_id), self.valid(UploadSerializer)
+        preview = preview_file(data["file"], campaign.protocol, chosen=_chosen(data))
+        return Response(PreviewSerializer(preview).data)
+
+
+class CampaignImport(CampaignView):
+    roles = {"GET": MANAGER}
+
+    @extend_schema(responses=ImportSerializer)
+    def get(self, request: Request, campaign_id: str, import_id: int) -> Response:
+        """How far an import is. It is over when `finished_at` or `failure` is there."""
+        record = get_object_or_404(self.campaign(campaign_id).imports, pk=import_id)
+        return Response(ImportSerializer(record).data)
+
+
+class CampaignImportRefused(CampaignView):
+    roles = {"GET": MANAGER}
+
+    @extend_schema(
+        parameters=[OpenApiParameter("as", str, enum=["jsonl", "csv"], default="jsonl")],
+        responses={(200, CONTAINERS[container]): OpenApiTypes.BINARY for container in ("jsonl", "csv")},
+    )
+    def get(self, request: Request, campaign_id: str, import_id: int) -> StreamingHttpResponse:
+        """All lines that an import refused, with the reasons, as a file."""
+        record = get_object_or_404(self.campaign(campaign_id).imports, pk=import_id)
+        container = request.query_params.get("as", "jsonl")
+        if container not in ("jsonl", "csv"):
+            raise ValidationError({"as": "Choose one of: jsonl, csv."})
+        rows = refused_lines(record)
+        as_json = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+        lines = as_csv(rows, {"line": "number", "reason": "text"}) if container == "csv" else as_json
+        return download(request, lines, f"import-{record.pk}-refused.{container}", CONTAINERS[container])
+
+
+class CampaignItems(CampaignView):
+    roles = {"GET": REPORT_ROLES}
+
+    @extend_schema(operation_id="items_list", parameters=[CURSOR], responses=page_of(ItemSerializer))
+    def get(self, request: Request, campaign_id: str) -> Response:
+        """Items in the order in which they came, without their texts."""
+        pages = OldestFirst()
+        found: Any = pages.paginate_queryset(listed(self.campaign(campaign_id)), request)
+        rows = [
+            {"id": item.public_id, "title": title_of(item), "completions": size, "answers": answers}
+            for item, size, answers in with_counts(found)
+        ]
+        return pages.get_paginated_response(ItemSerializer(rows, many=True).data)
+
+
+class CampaignItem(CampaignView):
+    roles = {"GET": REPORT_ROLES}
+
+    @extend_schema(responses=ItemDetailSerializer)
+    def get(self, request: Request, campaign_id: str, item_id: str) -> Response:
+        """One item with its completions in the order of the file, their sources, and everybody's answers."""
+        return Response(ItemDetailSerializer(get_item(self.campaign(campaign_id), item_id)).data)
+
+
+class CampaignExport(CampaignView):
+    roles = {"GET": REPORT_ROLES}
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("what", str, enum=list(EXPORTS), default="rankings"),
+            OpenApiParameter("as", str, enum=list(CONTAINERS), default="jsonl"),
+        ],
+        responses={(200, mime): OpenApiTypes.BINARY for mime in CONTAINERS.values()},
+    )
+    def get(self, request: Request, campaign_id: str) -> StreamingHttpResponse:
+        """Accepted answers, in the form of a tool; as JSON lines, some also as CSV or Parquet."""
+        campaign = self.campaign(campaign_id)
+        what = request.query_params.get("what", "rankings")
+        if what not in EXPORTS:
+            raise ValidationError({"what": f"Choose one of: {', '.join(EXPORTS)}."})
+        container = request.query_params.get("as", "jsonl")
+        if container not in EXPORTS[what].containers:
+            raise ValidationError({"as": f"Choose one of: {', '.join(EXPORTS[what].containers)}."})
+        if container == "parquet" and not parquet.is_installed():
+            raise ValidationError({"as": parquet.MISSING})
+        audit.record(self.user, "items.export", what, campaign=campaign, container=container)
+        lines = export_lines(campaign, what, container)
+        return download(request, lines, f"{campaign.public_id}-{what}.{container}", CONTAINERS[container])
+
+
+def download(request: Request, lines: Iterator[bytes], name: str, mime: str) -> StreamingHttpResponse:
+    """A streamed file to keep."""
+    # Under ASGI Django would collect a plain iterator in memory before sending any of it.
+    content = _from_thread(lines) if isinstance(request._request, ASGIRequest) else lines
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(content, content_type=mime, headers=headers)
+
+
+async def _from_thread(lines: Iterator[bytes]) -> AsyncIterator[bytes]:
+    def joined() -> bytes:
+        return b"".join(islice(lines, STREAMED))
+
+    while block := await sync_to_async(joined)():
+        yield block

@@ -1,0 +1,129 @@
+"""What a manager sees of the people who answer: all of them side by side, and one with everything over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from django.db import connection
+
+from labeling.models import Campaign, Contribution
+from labeling.protocols.basics import SKIP_REASONS
+from labeling.quality.fraud import Sign
+from labeling.quality.gold import CheckResults, results_of
+from labeling.quality.reliability import Quality
+from labeling.quality.reports import ContributionRow, contribution_rows
+from labeling.quality.statistics import kept_statistics
+from labeling.quality.watch import signs_about
+from rewardmodel.stats.estimates import Estimate
+from rewardmodel.stats.intervals import wilson
+
+DAYS = 30  # with answers, the latest
+PLACES = 1_000  # latest answers whose shown order is looked at
+NOTHING = CheckResults(
+    Estimate.undefined("no gold item came yet"), Estimate.undefined("no item was asked for a second time yet")
+)
+
+
+@dataclass(frozen=True)
+class PersonRow:
+    """One person's line. `quality` is None until statistics are there, or where nobody else answered the same."""
+
+    contribution: Contribution
+    work: ContributionRow | None
+    checks: CheckResults
+    quality: Quality | None
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day's answers of one person."""
+
+    day: date
+    answers: int
+    median_seconds: float | None
+    first_share: float | None
+
+
+@dataclass(frozen=True)
+class PersonReport:
+    """Everything about one person in one campaign. `first` is how often the place shown first won, of two."""
+
+    row: PersonRow
+    signs: list[Sign]
+    first: Estimate
+    days: Sequence[Day]
+    skips: list[tuple[str, int]]
+
+
+def people_of(campaign: Campaign) -> list[PersonRow]:
+    """Everybody who was given anything, most answers first."""
+    people = campaign.contributions.select_related("user").order_by("-done", "pk")
+    work = {row.person: row for row in contribution_rows(campaign)}
+    checks, kept = results_of(campaign), kept_statistics(campaign).statistics
+    qualities = {one.person: one for one in kept.qualities} if kept else {}
+    return [
+        PersonRow(one, work.get(one.user_id), checks.get(one.user_id, NOTHING), qualities.get(one.user_id))
+        for one in people
+        if one.given or one.paused_at or one.user_id in work
+    ]
+
+
+def person_report(contribution: Contribution) -> PersonReport:
+    """Of one person."""
+    campaign, person = contribution.campaign, contribution.user_id
+    work = next((row for row in contribution_rows(campaign) if row.person == person), None)
+    kept = kept_statistics(campaign).statistics
+    quality = next((one for one in kept.qualities if one.person == person), None) if kept else None
+    row = PersonRow(contribution, work, results_of(campaign).get(person, NOTHING), quality)
+    return PersonReport(row, signs_about(contribution), _first(contribution), _days(contribution), _skips(contribution))
+
+
+# Of two completions in a clear order: 1 where the one shown first won.
+FIRST_WON = """
+CASE WHEN jsonb_array_length(shown_order) = 2 AND jsonb_array_length(tiers) = 2
+     THEN (tiers->0->0 = shown_order->0)::int END
+"""
+FIRST = f"""
+SELECT count(won), COALESCE(sum(won), 0) FROM (
+    SELECT {FIRST_WON} AS won FROM labeling_ranking
+    WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND status = 'accepted' AND kind <> 'adjudicated'
+    ORDER BY id DESC LIMIT %(places)s) latest
+"""
+OVER_TIME = f"""
+SELECT created_at::date AS day, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY active_ms)
+       FILTER (WHERE active_ms > 0) / 1000, avg({FIRST_WON})::float8
+FROM labeling_ranking
+WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND status = 'accepted' AND kind <> 'adjudicated'
+GROUP BY day ORDER BY day DESC LIMIT %(days)s
+"""
+SKIPS = """
+SELECT reason, count(*) FROM labeling_skip skip JOIN labeling_item item ON item.id = skip.item_id
+WHERE item.campaign_id = %(campaign)s AND skip.user_id = %(user)s GROUP BY reason ORDER BY count(*) DESC
+"""
+
+
+def _first(contribution: Contribution) -> Estimate:
+    ((trials, won),) = _read(FIRST, contribution)
+    return wilson(won, trials) if trials else Estimate.undefined("no clear choice between two yet")
+
+
+def _days(contribution: Contribution) -> list[Day]:
+    return [Day(*row) for row in _read(OVER_TIME, contribution)][::-1]
+
+
+def _skips(contribution: Contribution) -> list[tuple[str, int]]:
+    return [(SKIP_REASONS.get(reason, reason), count) for reason, count in _read(SKIPS, contribution)]
+
+
+def _read(statement: str, contribution: Contribution) -> list[tuple]:
+    parameters = {
+        "campaign": contribution.campaign_id,
+        "user": contribution.user_id,
+        "places": PLACES,
+        "days": DAYS,
+    }
+    with connection.cursor() as cursor:
+        rows: list[tuple] = cursor.execute(statement, parameters).fetchall()
+    return rows
