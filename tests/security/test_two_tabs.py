@@ -42,7 +42,7 @@ def test_a_page_answers_with_the_token_of_the_newest_sign_in(
     other.goto("/profile/")
     other.locator("details.menu summary").click()
     other.get_by_role("button", name="Sign out").click()
-    other.wait_for_url(lambda url: "/profile/" not in url)
+    other.wait_for_url(f"**{LOGIN}")
     fill_in(other, annotator)
     after = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     assert after["csrftoken"] != before["csrftoken"]
@@ -51,6 +51,7 @@ def test_a_page_answers_with_the_token_of_the_newest_sign_in(
     lease = page.locator("#task").get_attribute("data-lease")
     page.get_by_role("button", name="A is better").click()
     page.wait_for_function("lease => document.getElementById('task').dataset.lease !== lease", arg=lease)
+    page.get_by_text("Saved").first.wait_for()  # the next item may be shown before the answer has arrived
     assert Ranking.objects.get().user == annotator
 
 
