@@ -9,7 +9,8 @@ from labeling.models.answers import Ranking
 from labeling.models.audit import AuditEntry
 from labeling.models.campaigns import Campaign, Membership, PastForm
 from labeling.models.chats import Chat, ChatReply, ChatServer, ChatTurn, Contestant, LiveChat
-from labeling.models.items import Completion, Import, Item, RefusedLines, UploadPiece
+from labeling.models.exports import ExportFile
+from labeling.models.items import Completion, DatasetSample, Import, Item, RefusedLines, UploadPiece
 from labeling.models.practice import PracticeAnswer
 from labeling.models.quality import Gold, Leak, OverlapChange, QualityRules, Review
 from labeling.models.queue import Contribution, Kind, LapsedLease, Skip, Slot, new_pseudonym, new_random_key
@@ -27,7 +28,9 @@ __all__ = [
     "Completion",
     "Contestant",
     "Contribution",
+    "DatasetSample",
     "Delivery",
+    "ExportFile",
     "Gold",
     "Import",
     "Item",

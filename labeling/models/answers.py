@@ -26,6 +26,7 @@ class Ranking(models.Model):
         WITHDRAWN = "withdrawn", "Withdrawn"
         RETURNED = "returned", "Returned by a reviewer"
         REPLACED = "replaced", "Replaced by a reviewer"
+        REMOVED = "removed", "Accepted, of an item that was taken out"
 
     class Origin(models.TextChoices):
         PERSON = "person", "Person"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from accounts.ids import new_public_id
 from labeling.models.campaigns import Campaign
@@ -47,6 +48,18 @@ class UploadPiece(models.Model):
         constraints = [models.UniqueConstraint(fields=["source", "index"], name="one_piece_per_index")]
 
 
+class DatasetSample(models.Model):
+    """The first rows of a dataset, fetched by a worker for somebody who wants to see them. Gone after a day."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="dataset_samples")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    dataset = models.JSONField(help_text="Its name, subset, split and limit.")
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="Workers that began to read it.")
+    rows = models.JSONField(null=True, help_text="As they are in the dataset; null until they are here.")
+    failure = models.TextField(blank=True, help_text="Why it could not be read.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+
 class Item(models.Model):
     """One prompt and its completions to compare. `messages` may be empty when whole conversations are compared."""
 
@@ -60,9 +73,13 @@ class Item(models.Model):
     )
     source_import = models.ForeignKey(Import, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    removed_at = models.DateTimeField(null=True, editable=False, help_text="Nobody's work since; see `removal`.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["campaign", "content_hash"], name="no_item_twice")]
+        indexes = [
+            models.Index(fields=["campaign", "id"], condition=Q(removed_at__isnull=False), name="item_removed_idx")
+        ]
 
 
 class Completion(models.Model):

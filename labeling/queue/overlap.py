@@ -2,7 +2,7 @@
 
 An item has its own where nobody shall be given it as a usual one (0: gold, held back), and where `adaptive` found that
 it needs more answers or fewer. Slots are locked before they are changed, so no answer can fill a slot that is about to
-become void; an answer to a voided lease is kept as an extra.
+become void; an answer to a voided lease is kept as an extra. An item that was taken out (`removal`) gets none.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ LOCK_SLOTS = """
 SELECT count(*) FROM (SELECT FROM labeling_slot slot
                       WHERE {which} AND state IN ('open', 'leased') AND kind = 'normal' ORDER BY id FOR UPDATE) locked
 """
+WANTED = "CASE WHEN item.removed_at IS NULL THEN COALESCE(item.overlap, %(overlap)s) ELSE 0 END"
 # Done slots count first, then leased, then open, then void ones: what is beyond the overlap in this order is void.
-FIT_SLOTS = """
+FIT_SLOTS = f"""
 WITH ranked AS (
-    SELECT slot.id, COALESCE(item.overlap, %(overlap)s) AS wanted, row_number() OVER (
+    SELECT slot.id, {WANTED} AS wanted, row_number() OVER (
         PARTITION BY item_id
         ORDER BY array_position(ARRAY['done', 'leased', 'open', 'void'], state::text), slot.id) AS place
-    FROM labeling_slot slot JOIN labeling_item item ON item.id = slot.item_id WHERE {which} AND kind = 'normal'
+    FROM labeling_slot slot JOIN labeling_item item ON item.id = slot.item_id WHERE {{which}} AND kind = 'normal'
 ), lapsed AS (
     INSERT INTO labeling_lapsedlease (lease, campaign_id, item_id, user_id, shown_order)
     SELECT lease, campaign_id, item_id, user_id, shown_order FROM labeling_slot JOIN ranked USING (id)
@@ -38,10 +39,10 @@ FROM ranked
 WHERE ranked.id = slot.id AND state <> 'done' AND (state = 'void') = (place <= wanted)
 RETURNING slot.state
 """
-MISSING_SLOTS = """
-SELECT item.id, COALESCE(item.overlap, %(overlap)s) - count(slot.id)
+MISSING_SLOTS = f"""
+SELECT item.id, {WANTED} - count(slot.id)
 FROM labeling_item item LEFT JOIN labeling_slot slot ON slot.item_id = item.id AND slot.kind = 'normal'
-WHERE {which} GROUP BY item.id HAVING count(slot.id) < COALESCE(item.overlap, %(overlap)s)
+WHERE {{which}} GROUP BY item.id HAVING count(slot.id) < {WANTED}
 """
 
 
