@@ -8,7 +8,6 @@ urlpatterns = [
     path("people/<int:user_id>/role", views.person_role, name="person_role"),
     path("people/<int:user_id>/active", views.person_active, name="person_active"),
     path("people/<int:user_id>/erase", views.person_erase, name="person_erase"),
-    path("campaigns/<str:campaign_id>/invitations/", views.campaign_invitations, name="campaign_invitations"),
     path("invitations/<int:invitation_id>/revoke", views.invitation_revoke, name="invitation_revoke"),
     path("invite/<str:token>/", views.invitation_accept, name="invitation_accept"),
     path("profile/", views.profile, name="profile"),

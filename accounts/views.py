@@ -15,11 +15,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import invitations, people, privacy, tokens
 from accounts.access import AuthenticatedRequest, public, signed_in, site_admin
-from accounts.forms import AcceptForm, CampaignInviteForm, InviteForm, RoleForm, TokenForm
-from accounts.models import ApiToken, CampaignRole, Invitation, SiteRole, User
+from accounts.forms import AcceptForm, InviteForm, RoleForm, TokenForm
+from accounts.models import ApiToken, Invitation, SiteRole, User
 from accounts.preferences import InvalidPreference, preferences_of, set_preferences
-from labeling.access import campaign_role
-from labeling.models import Campaign
 
 BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
 
@@ -92,27 +90,6 @@ def person_erase(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     except people.LastAdmin as error:
         messages.error(request, str(error))
     return redirect("people")
-
-
-@campaign_role(CampaignRole.MANAGER)
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    """A campaign's manager invites annotators, reviewers and managers to it."""
-    form, link, status = CampaignInviteForm(request.POST or None), "", 200
-    if request.method == "POST":
-        if form.is_valid():
-            _, token = invitations.create_invitation(request.user, campaign=campaign, **form.cleaned_data)
-            form, link = CampaignInviteForm(), _link(request, token)
-        else:
-            status = 422
-    ctx = {
-        "campaign": campaign,
-        "invitations": invitations.open_ones().filter(campaign=campaign).select_related("created_by"),
-        "form": form,
-        "link": link,
-    }
-    return render(request, "accounts/campaign_invitations.html", ctx, status=status)
 
 
 @signed_in

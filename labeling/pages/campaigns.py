@@ -1,40 +1,44 @@
-"""Campaign pages: list, create, overview, settings, members, opening and closing."""
+"""Campaign pages: list, create, overview, settings, opening and closing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Case, OuterRef, QuerySet, Subquery, Sum, When
 from django.db.models.functions import Coalesce
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest, researcher, signed_in
 from accounts.models import CampaignRole, User
+from config.paging import page_of, wanted
 from labeling import campaigns, retention
 from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
 from labeling.data.exporting import EXPORTS
 from labeling.models import Campaign, Contribution, Membership
-from labeling.pages.forms import MAX_GUIDELINES, CampaignForm, MemberForm, NewCampaignForm, RoleForm
+from labeling.pages.forms import MAX_GUIDELINES, CampaignForm, NewCampaignForm
+from labeling.pages.tabs import tabs_of
 from labeling.protocols.presets import PRESETS
 from labeling.protocols.questions import InvalidForm
 from labeling.quality import reports
 from labeling.queue.assignment import progress, why_empty
 from labeling.queue.steering import standing
 
-STATE_ORDER = ["open", "paused", "draft", "closed"]
+STATE_ORDER = [Campaign.State.OPEN, Campaign.State.PAUSED, Campaign.State.DRAFT, Campaign.State.CLOSED]
+DELETED_SHOWN = 20
 
 
-def campaign_context(request: AuthenticatedRequest, campaign: Campaign, tab: str) -> dict[str, Any]:
+def campaign_context(request: AuthenticatedRequest, campaign: Campaign, page: str) -> dict[str, Any]:
     """What the head of every campaign page shows: who I am here, and the tabs that follow from it."""
     role = "manager" if request.user.is_site_admin else campaign.memberships.get(user=request.user).role
+    tabs, below = tabs_of(campaign, role, page, request.path)
     return {
         "campaign": campaign,
-        "tab": tab,
+        "tabs": tabs,
+        "tabs_below": below,
         "role": role,
         "can_review": role in REPORT_ROLES,
         "can_manage": role == CampaignRole.MANAGER,
@@ -45,8 +49,14 @@ def campaign_context(request: AuthenticatedRequest, campaign: Campaign, tab: str
 @signed_in
 @require_safe
 def campaign_list(request: AuthenticatedRequest) -> HttpResponse:
-    rows = sorted(_with_counts(request.user), key=lambda campaign: STATE_ORDER.index(campaign.state))
-    context = {"campaigns": rows, "deleted": retention.deleted_campaigns(request.user)}
+    """Open ones first, then the newest."""
+    find = wanted(request.GET)
+    found = _with_counts(request.user).filter(name__icontains=find)
+    context = {
+        "find": find,
+        "page": page_of(found, request.GET.get("after", ""), "place", "-pk"),
+        "deleted": retention.deleted_campaigns(request.user)[:DELETED_SHOWN],
+    }
     return render(request, "labeling/campaign_list.html", context)
 
 
@@ -58,6 +68,7 @@ def _with_counts(user: User) -> QuerySet[Campaign, Any]:
         Campaign.objects.visible_to(user)
         .select_related("live_chat")
         .annotate(
+            place=Case(*[When(state=state, then=place) for place, state in enumerate(STATE_ORDER)]),
             done=Coalesce(Subquery(given.annotate(sum=Sum("done")).values("sum")), 0),
             mine=Coalesce(Subquery(mine.values("done")), 0),
             my_role=Subquery(membership.values("role")),
@@ -158,47 +169,3 @@ def campaign_restore(request: AuthenticatedRequest, campaign: Campaign) -> HttpR
     retention.restore_campaign(campaign, by=request.user)
     messages.success(request, f"{campaign} is back, closed. Open it when it shall go on.")
     return redirect("campaign_detail", campaign.public_id)
-
-
-@campaign_role(CampaignRole.MANAGER)
-@require_http_methods(["GET", "HEAD", "POST"])
-def campaign_members(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    form = MemberForm(request.POST or None, initial={"role": CampaignRole.ANNOTATOR})
-    if request.method == "POST" and form.is_valid():
-        member = campaigns.set_member(
-            campaign, form.cleaned_data["username"], form.cleaned_data["role"], by=request.user
-        )
-        messages.success(request, f"{member.user} is {member.get_role_display().lower()} of this campaign.")
-        return redirect("campaign_members", campaign.public_id)
-    context = campaign_context(request, campaign, "members") | {
-        "form": form,
-        "members": campaign.memberships.select_related("user").order_by("user__username"),
-        "roles": CampaignRole.choices,
-    }
-    return render(request, "labeling/campaign_members.html", context, status=422 if form.errors else 200)
-
-
-@campaign_role(CampaignRole.MANAGER)
-@require_POST
-def member_role(request: AuthenticatedRequest, campaign: Campaign, user_id: int) -> HttpResponse:
-    membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
-    form = RoleForm(request.POST)
-    if form.is_valid():
-        changed = campaigns.set_member(campaign, membership.user, form.cleaned_data["role"], by=request.user)
-        messages.success(request, f"{changed.user} is now {changed.get_role_display().lower()}.")
-    return _back_to_members(request, campaign)
-
-
-@campaign_role(CampaignRole.MANAGER)
-@require_POST
-def member_remove(request: AuthenticatedRequest, campaign: Campaign, user_id: int) -> HttpResponse:
-    membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
-    campaigns.remove_member(campaign, membership.user, by=request.user)
-    messages.success(request, f"{membership.user} is no longer a member. Their answers stay.")
-    return _back_to_members(request, campaign)
-
-
-def _back_to_members(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    """The members page, or the list of campaigns for a manager who took the role from themselves."""
-    managed = Campaign.objects.with_role(request.user, CampaignRole.MANAGER).filter(pk=campaign.pk).exists()
-    return redirect(reverse("campaign_members", args=[campaign.public_id]) if managed else reverse("campaign_list"))

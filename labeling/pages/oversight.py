@@ -55,7 +55,7 @@ def campaign_pay(request: AuthenticatedRequest, campaign: Campaign) -> Streaming
 def campaign_leaks(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Places that may give away who wrote a completion; items that are held back come first."""
     found = campaign.leaks.select_related("item").order_by("-held", "pk")
-    context = campaign_context(request, campaign, "items") | {
+    context = campaign_context(request, campaign, "leaks") | {
         "leaks": found[:LEAKS_SHOWN],
         "count": found.count(),
         "labels": LABELS,

@@ -79,7 +79,7 @@ def campaign_rules(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
         change_rules(campaign, by=request.user, **form.cleaned_data)
         messages.success(request, "Saved.")
         return redirect("campaign_quality", campaign.public_id)
-    context = campaign_context(request, campaign, "quality") | {"form": form}
+    context = campaign_context(request, campaign, "rules") | {"form": form}
     return render(request, "labeling/campaign_rules.html", context, status=422 if form.errors else 200)
 
 
@@ -87,7 +87,7 @@ def campaign_rules(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
 @require_safe
 def campaign_gold(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Gold items, and items that people agree about."""
-    context = campaign_context(request, campaign, "quality") | {
+    context = campaign_context(request, campaign, "gold") | {
         "golds": gold.golds_of(campaign),
         "candidates": gold.candidates_of(campaign),
         "count": campaign.golds.count(),

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from labeling.pages import campaigns, chat, form, history, items, label, practice, webhooks
+from labeling.pages import campaigns, chat, form, history, items, label, members, practice, webhooks
 
 urlpatterns = [
     path("", include("labeling.pages.quality_urls")),
@@ -15,17 +15,18 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/state", campaigns.campaign_state, name="campaign_state"),
     path("campaigns/<str:campaign_id>/delete", campaigns.campaign_delete, name="campaign_delete"),
     path("campaigns/<str:campaign_id>/restore", campaigns.campaign_restore, name="campaign_restore"),
-    path("campaigns/<str:campaign_id>/members", campaigns.campaign_members, name="campaign_members"),
+    path("campaigns/<str:campaign_id>/members", members.campaign_members, name="campaign_members"),
     path(
         "campaigns/<str:campaign_id>/members/<int:user_id>/role",
-        campaigns.member_role,
+        members.member_role,
         name="campaign_member_role",
     ),
     path(
         "campaigns/<str:campaign_id>/members/<int:user_id>/remove",
-        campaigns.member_remove,
+        members.member_remove,
         name="campaign_member_remove",
     ),
+    path("campaigns/<str:campaign_id>/invitations/", members.campaign_invitations, name="campaign_invitations"),
     path("campaigns/<str:campaign_id>/import", items.campaign_import, name="campaign_import"),
     path(
         "campaigns/<str:campaign_id>/import/dataset",

@@ -1,0 +1,70 @@
+"""Pages of a list by key: the thousandth costs as much as the first, whatever comes or goes in the meantime.
+
+The address of a page holds the keys of the last row before it, signed: they are read as what they were written as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from django.core import signing
+from django.db.models import Model, Q, QuerySet
+from django.http import QueryDict
+
+Row = TypeVar("Row", bound=Model)
+SIZE = 50
+SALT = "config.paging"
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """Rows, and what the address of the next page holds: nothing where this is the last."""
+
+    rows: list[Row]
+    following: str
+    is_first: bool
+
+
+def page_of(rows: QuerySet[Row, Any], cursor: str, *keys: str, size: int = SIZE) -> Page[Row]:
+    """The page that `cursor` leads to (if to none, the first), ordered by `keys`; "-" stands before one that falls.
+
+    Keys are fields, also of related rows (`user__username`), and unique together.
+    """
+    before = _read(cursor, len(keys))
+    if before:
+        rows = rows.filter(_behind(keys, before))
+    found = list(rows.order_by(*keys)[: size + 1])
+    following = signing.dumps(_keys_of(found[size - 1], keys), salt=SALT) if len(found) > size else ""
+    return Page(found[:size], following, not before)
+
+
+def wanted(query: QueryDict) -> str:
+    """What somebody looks for in a list."""
+    return query.get("find", "").replace("\x00", "").strip()[:150]
+
+
+def _read(cursor: str, count: int) -> list[Any] | None:
+    """None for what this site has not written."""
+    try:
+        values: list[Any] = signing.loads(cursor, salt=SALT) if cursor else []
+    except signing.BadSignature:
+        return None
+    return values if len(values) == count else None
+
+
+def _behind(keys: Sequence[str], values: Sequence[Any]) -> Q:
+    """(a, b) > (x, y): a > x, or a = x and b > y."""
+    found, equal = Q(pk__in=[]), Q()
+    for key, value in zip(keys, values, strict=True):
+        field = key.removeprefix("-")
+        further = "lt" if key.startswith("-") else "gt"
+        found |= equal & Q(**{f"{field}__{further}": value})
+        equal &= Q(**{field: value})
+    return found
+
+
+def _keys_of(row: Model, keys: Sequence[str]) -> list[Any]:
+    return [attrgetter(key.removeprefix("-").replace("__", "."))(row) for key in keys]
