@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import translation
+from django.utils.formats import get_format
+from django.utils.translation import gettext
+
+VALUE = re.compile(r"“[^”]*”|'[^']*'|\d+(?:\.\d+)?")
 
 
 def language_middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
@@ -20,3 +25,23 @@ def language_middleware(get_response: Callable[[HttpRequest], HttpResponseBase])
         return response
 
     return middleware
+
+
+def translated(sentence: str) -> str:
+    """A sentence that was written down in English, as the reader's language says it; unknown ones stay as they are.
+
+    Its numbers and quotations are values: the catalogue has `{} of {} answers`, marked by `gettext_noop`.
+    """
+    if not sentence or (exact := gettext(sentence)) != sentence:
+        return exact if sentence else ""
+    pattern = VALUE.sub("{}", sentence)
+    if (found := gettext(pattern)) != pattern:
+        return found.format(*VALUE.findall(sentence))
+    parts = sentence.split("; ")
+    return "; ".join(map(translated, parts)) if len(parts) > 1 else sentence
+
+
+def figures(number: str) -> str:
+    """A number as Python writes it (1,234.5), with the separators of the reader's language."""
+    marks = {",": get_format("THOUSAND_SEPARATOR"), ".": get_format("DECIMAL_SEPARATOR")}
+    return number.translate(str.maketrans(marks))

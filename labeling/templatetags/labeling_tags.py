@@ -9,10 +9,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from accounts.language import figures, translated
 from labeling.display import rendering
 from rewardmodel.stats.estimates import Estimate
 
 register = template.Library()
+register.filter("translated", translated)
 ROLE_NAMES = {"system": gettext_noop("System"), "user": gettext_noop("User"), "assistant": gettext_noop("Assistant")}
 
 
@@ -56,29 +58,29 @@ def percent(part: int, whole: int) -> int:
 
 
 @register.filter
-def as_percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def as_percent(share: float) -> float:
+    return round(100 * share, 1)
 
 
 @register.filter
 def because(reason: str) -> str:
-    """Why there is no number, as a sentence of its own."""
-    return reason.removeprefix("undefined because ")
+    """Why there is no number, as a sentence of its own in the reader's language."""
+    return translated(reason.removeprefix("undefined because "))
 
 
 @register.filter
 def signed(value: float) -> str:
     """A logit: +0.31, −1.20."""
-    return f"{value:+.2f}".replace("-", "−")
+    return figures(f"{value:+.2f}").replace("-", "−")
 
 
 @register.inclusion_tag("labeling/_interval.html")
-def interval(estimate: Estimate, low: float, high: float, mark: float) -> dict[str, float]:
+def interval(estimate: Estimate, low: float, high: float, mark: float) -> dict[str, str]:
     """A dot with its 95 % bar on a scale from `low` to `high`, beside a line at `mark`; in percent of the width."""
 
-    def place(value: float | None) -> float:
+    def place(value: float | None) -> str:
         share = ((value or 0) - low) / (high - low) if high > low else 0.5
-        return round(3 + 94 * min(max(share, 0), 1), 2)
+        return f"{3 + 94 * min(max(share, 0), 1):.2f}"
 
     bounds = estimate.low if estimate.low is not None else estimate.value
     upper = estimate.high if estimate.high is not None else estimate.value
@@ -91,7 +93,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     if value < 59.95:
-        return f"{value:.1f} s"
+        return figures(f"{value:.1f} s")
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
