@@ -32,6 +32,8 @@ VERBS = {
     "items.import": "imported",
     "items.scan": "looked for names again",
     "items.release": "released held items",
+    "items.remove": "took an item out",
+    "items.restore": "put an item back",
     "items.export": "exported",
     "gold.mark": "made an item gold",
     "gold.unmark": "took gold back",

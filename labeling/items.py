@@ -13,12 +13,14 @@ from labeling.models import Campaign, Item, Ranking
 from labeling.querysets import COUNTED
 
 TITLE = 400  # characters of its last turn that name an item in a list
+STANDING = (Ranking.Status.ACCEPTED, Ranking.Status.REMOVED)  # of an item, in the campaign or taken out
 
 
-def listed(campaign: Campaign) -> QuerySet[Item]:
-    """Its items for a list: of the payload only a `title`."""
+def listed(campaign: Campaign, *, removed: bool = False) -> QuerySet[Item]:
+    """Its items, or those that were taken out, for a list: of the payload only a `title`."""
     last_turn = KeyTextTransform("content", KeyTransform(-1, "messages"))
-    return campaign.items.order_by("pk").annotate(title=Left(last_turn, TITLE)).only("public_id", "created_at")
+    items = campaign.items.filter(removed_at__isnull=not removed).order_by("pk")
+    return items.annotate(title=Left(last_turn, TITLE)).only("public_id", "created_at", "removed_at")
 
 
 def title_of(item: Item) -> str:
@@ -30,14 +32,15 @@ def title_of(item: Item) -> str:
 def with_counts(page: Sequence[Item]) -> list[tuple[Item, int, int]]:
     """Items with their numbers of completions and of answers, counted for the items of this page only."""
     items = Item.objects.filter(pk__in=[item.pk for item in page])
-    accepted = Q(rankings__status=Ranking.Status.ACCEPTED, rankings__kind__in=COUNTED)
+    standing = Q(rankings__status__in=STANDING, rankings__kind__in=COUNTED)
     sizes = dict(items.values_list("pk").annotate(n=Count("completions")))
-    answers = dict(items.values_list("pk").annotate(n=Count("rankings", filter=accepted)))
+    answers = dict(items.values_list("pk").annotate(n=Count("rankings", filter=standing)))
     return [(item, sizes[item.pk], answers[item.pk]) for item in page]
 
 
 def get_item(campaign: Campaign, item_id: str) -> Item:
-    """One item with its completions and everybody's accepted answers. Raises Http404."""
-    accepted = Ranking.objects.accepted().select_related("user", "campaign").order_by("pk")
-    found = campaign.items.prefetch_related("completions", Prefetch("rankings", accepted))
+    """One item with its completions and everybody's answers that stand. Raises Http404."""
+    standing = Ranking.objects.filter(status__in=STANDING, kind__in=COUNTED).order_by("pk")
+    answers = Prefetch("rankings", standing.select_related("user", "campaign"))
+    found = campaign.items.prefetch_related("completions", answers)
     return get_object_or_404(found, public_id=item_id.replace("\x00", ""))

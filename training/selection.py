@@ -57,7 +57,7 @@ def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str
     drawn = sorted(digests.items())[: options.limit or None]
     held_out = {pk for _, pk in drawn[: _held_out_count(len(drawn), options.eval_fraction)]}
     chosen = {pk for _, pk in drawn}
-    items = Item.objects.filter(campaign=campaign).order_by("id").values_list("id", "public_id", "messages")
+    items = Item.objects.filter(campaign=campaign, removed_at=None).order_by("id").values_list("id", "public_id", "messages")
     for pk, public_id, messages in items.iterator(chunk_size=CHUNK):
         if pk in chosen:
             split = {"split": "eval"} if pk in held_out else {}
@@ -89,7 +89,7 @@ def best_completion_rows(rankings: Iterable[dict[str, Any]]) -> Iterator[dict[st
 
 
 def _prompts(campaign: Campaign) -> Iterator[tuple[int, list[dict[str, str]]]]:
-    items = Item.objects.filter(campaign=campaign).order_by("id").values_list("id", "messages")
+    items = Item.objects.filter(campaign=campaign, removed_at=None).order_by("id").values_list("id", "messages")
     yield from items.iterator(chunk_size=CHUNK)
 
 

@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
@@ -40,6 +41,7 @@ from labeling.data.importing import import_file, refused_lines
 from labeling.data.previewing import preview_file
 from labeling.data.uploads import is_large, store_upload
 from labeling.items import get_item, listed, title_of, with_counts
+from labeling.queue.removal import remove_item, restore_item
 
 STREAMED = 200  # lines per hop between the event loop and the thread that reads
 
@@ -128,11 +130,16 @@ class CampaignImportRefused(CampaignView):
 class CampaignItems(CampaignView):
     roles = {"GET": REPORT_ROLES}
 
-    @extend_schema(operation_id="items_list", parameters=[CURSOR], responses=page_of(ItemSerializer))
+    @extend_schema(
+        operation_id="items_list",
+        parameters=[CURSOR, OpenApiParameter("removed", bool, description="Those that were taken out instead.")],
+        responses=page_of(ItemSerializer),
+    )
     def get(self, request: Request, campaign_id: str) -> Response:
         """Items in the order in which they came, without their texts."""
         pages = OldestFirst()
-        found: Any = pages.paginate_queryset(listed(self.campaign(campaign_id)), request)
+        removed = request.query_params.get("removed", "").lower() in ("true", "1")
+        found: Any = pages.paginate_queryset(listed(self.campaign(campaign_id), removed=removed), request)
         rows = [
             {"id": item.public_id, "title": title_of(item), "completions": size, "answers": answers}
             for item, size, answers in with_counts(found)
@@ -141,12 +148,28 @@ class CampaignItems(CampaignView):
 
 
 class CampaignItem(CampaignView):
-    roles = {"GET": REPORT_ROLES}
+    roles = {"GET": REPORT_ROLES, "DELETE": MANAGER}
 
     @extend_schema(responses=ItemDetailSerializer)
     def get(self, request: Request, campaign_id: str, item_id: str) -> Response:
         """One item with its completions in the order of the file, their sources, and everybody's answers."""
         return Response(ItemDetailSerializer(get_item(self.campaign(campaign_id), item_id)).data)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, campaign_id: str, item_id: str) -> Response:
+        """Take the item out: nobody is given it, its answers are kept and do not count until it is restored."""
+        remove_item(get_item(self.campaign(campaign_id), item_id), now=timezone.now(), by=self.user)
+        return Response(status=204)
+
+
+class CampaignItemRestored(CampaignView):
+    roles = {"POST": MANAGER}
+
+    @extend_schema(request=None, responses={204: None})
+    def post(self, request: Request, campaign_id: str, item_id: str) -> Response:
+        """Put an item back that was taken out, with its answers."""
+        restore_item(get_item(self.campaign(campaign_id), item_id), by=self.user)
+        return Response(status=204)
 
 
 class CampaignExport(CampaignView):

@@ -160,7 +160,7 @@ class CampaignLeaks(QualityView):
     @extend_schema(parameters=[CURSOR], responses=page_of(LeakSerializer))
     def get(self, request: Request, campaign_id: str) -> Response:
         """Places that may give away who wrote a completion."""
-        return self.page(self.campaign(campaign_id).leaks.select_related("item"), LeakSerializer)
+        return self.page(leaks.shown(self.campaign(campaign_id)), LeakSerializer)
 
     @extend_schema(request=None, responses={204: None})
     def post(self, request: Request, campaign_id: str) -> Response:

@@ -164,5 +164,5 @@ class ItemDetailSerializer(serializers.ModelSerializer[Item]):
 
     class Meta:
         model = Item
-        fields = ["id", "messages", "completions", "answers", "meta", "created_at"]
+        fields = ["id", "messages", "completions", "answers", "meta", "created_at", "removed_at"]
         read_only_fields = fields

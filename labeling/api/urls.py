@@ -37,6 +37,11 @@ urlpatterns = [
     ),
     path("campaigns/<str:campaign_id>/items", items.CampaignItems.as_view(), name="api_campaign_items"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>", items.CampaignItem.as_view(), name="api_campaign_item"),
+    path(
+        "campaigns/<str:campaign_id>/items/<str:item_id>/restore",
+        items.CampaignItemRestored.as_view(),
+        name="api_item_restore",
+    ),
     path("campaigns/<str:campaign_id>/export", items.CampaignExport.as_view(), name="api_campaign_export"),
     path("campaigns/<str:campaign_id>/rules", quality.CampaignRules.as_view(), name="api_campaign_rules"),
     path("campaigns/<str:campaign_id>/people", quality.CampaignPeople.as_view(), name="api_campaign_people"),

@@ -121,7 +121,8 @@ def _store(record: Import, rows: list[ParsedRow], refused: list[Refused]) -> Non
     mark_imported(campaign, {item: row.meta for item, row in created.items()})
     scan_rows(campaign, created)
     rankings = _new_rankings(campaign, record, rows, item_of, known)
-    _create_rankings(campaign, [(item_of[rows[n].content_hash], *rankings[n], rows[n].details) for n in rankings])
+    new_rankings = [(item_of[rows[n].content_hash], *rankings[n], rows[n].details) for n in rankings]
+    _create_rankings(campaign, new_rankings, out=_out(known) if rankings else set())
 
     accepted = len(rankings.keys() | new.values())
     record.accepted += accepted
@@ -210,11 +211,15 @@ def _new_rankings(
     return rankings
 
 
-def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers, Details]]) -> None:
+def _out(items: set[int]) -> set[int]:
+    """Those that were taken out of the campaign; what comes in for them again does not count either."""
+    return set(Item.objects.filter(pk__in=items).exclude(removed_at=None).values_list("pk", flat=True))
+
+
+def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers, Details]], *, out: set[int]) -> None:
     same = {
         "campaign_id": campaign.pk,
         "origin": Ranking.Origin.IMPORTED.value,
-        "status": Ranking.Status.ACCEPTED.value,
         "shown_order": "[]",
         "flags": "[]",
         "rationale": "",
@@ -226,9 +231,18 @@ def _create_rankings(campaign: Campaign, rankings: list[tuple[int, str, Tiers, D
     }
     copy_rows(
         Ranking,
-        ["item_id", "labeler", "tiers", "cannot_tell", "details", "public_id", *same],
+        ["item_id", "status", "labeler", "tiers", "cannot_tell", "details", "public_id", *same],
         (
-            (item, labeler, as_json(tiers), not tiers, as_json(details), new_public_id(), *same.values())
+            (
+                item,
+                (Ranking.Status.REMOVED if item in out else Ranking.Status.ACCEPTED).value,
+                labeler,
+                as_json(tiers),
+                not tiers,
+                as_json(details),
+                new_public_id(),
+                *same.values(),
+            )
             for item, labeler, tiers, details in rankings
         ),
     )

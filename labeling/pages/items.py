@@ -8,6 +8,8 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest
@@ -28,6 +30,7 @@ from labeling.pages.forms import ColumnsForm, DatasetForm, ImportForm
 from labeling.protocols.basics import COMPLETIONS, LABELS, in_words, labels_of_tiers
 from labeling.protocols.questionnaire import PLAIN, spoken
 from labeling.protocols.questions import Flags
+from labeling.queue.removal import remove_item, restore_item
 
 PAGE_SIZE = 50
 
@@ -106,9 +109,9 @@ def import_report(request: AuthenticatedRequest, campaign: Campaign, import_id: 
 @campaign_role(*REPORT_ROLES)
 @require_safe
 def campaign_items(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    """Newest last, a page at a time by key: page 1,000 costs as much as page 1."""
-    after = request.GET.get("after", "")
-    items = listed(campaign)
+    """Newest last, a page at a time by key: page 1,000 costs as much as page 1. `removed`: those taken out instead."""
+    after, removed = request.GET.get("after", ""), "removed" in request.GET
+    items = listed(campaign, removed=removed)
     if after.isascii() and after.isdigit() and len(after) < 19:
         items = items.filter(pk__gt=int(after))
     page = list(items[: PAGE_SIZE + 1])
@@ -119,8 +122,24 @@ def campaign_items(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
         "leaky": set(campaign.leaks.filter(item__in=page).values_list("item", flat=True)),
         "after": after,
         "next": page[-1].pk if more else None,
+        "removed": removed,
+        "some_removed": removed or listed(campaign, removed=True).exists(),
     }
     return render(request, "labeling/campaign_items.html", context)
+
+
+@campaign_role(CampaignRole.MANAGER)
+@require_POST
+def item_remove(request: AuthenticatedRequest, campaign: Campaign, item_id: str) -> HttpResponse:
+    """Take an item out of the campaign, or put it back."""
+    item = get_item(campaign, item_id)
+    if "restore" in request.POST:
+        restore_item(item, by=request.user)
+        messages.success(request, _("The item is back, and its answers count again."))
+    else:
+        remove_item(item, now=timezone.now(), by=request.user)
+        messages.success(request, _("The item is out. Its answers are kept, and count again when you put it back."))
+    return redirect("campaign_item", campaign.public_id, item.public_id)
 
 
 @dataclass(frozen=True)

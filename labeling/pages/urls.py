@@ -36,6 +36,7 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/imports/<int:import_id>/", items.import_report, name="campaign_import_report"),
     path("campaigns/<str:campaign_id>/items/", items.campaign_items, name="campaign_items"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>/", items.campaign_item, name="campaign_item"),
+    path("campaigns/<str:campaign_id>/items/<str:item_id>/remove", items.item_remove, name="campaign_item_remove"),
     path("campaigns/<str:campaign_id>/label/", label.label, name="label"),
     path("campaigns/<str:campaign_id>/label/next", label.label_next, name="label_next"),
     path("campaigns/<str:campaign_id>/label/answers/", history.label_history, name="label_history"),

@@ -129,7 +129,7 @@ FULL JOIN (SELECT item_id, count(*) FROM (
                WHERE campaign_id = %(campaign)s AND status = 'accepted' AND kind = 'normal'
                ORDER BY id DESC LIMIT %(newest)s) newest
            WHERE flags <> '[]' GROUP BY item_id) flags USING (item_id)
-JOIN labeling_item item ON item.id = item_id
+JOIN labeling_item item ON item.id = item_id AND item.removed_at IS NULL
 WHERE COALESCE(skips.count, 0) + COALESCE(flags.count, 0) >= %(stuck)s
 ORDER BY COALESCE(skips.count, 0) + COALESCE(flags.count, 0) DESC, item.id LIMIT %(shown)s
 """

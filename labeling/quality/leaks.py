@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from accounts.models import User
 from labeling.audit import record
@@ -91,7 +92,7 @@ def scan_again(campaign: Campaign, *, by: User) -> int:
 
     What was found before stays as it is: an item that somebody has looked at is not held back for it again.
     """
-    newest = list(campaign.items.order_by("-pk").values_list("pk", flat=True)[:RESCAN])
+    newest = list(campaign.items.filter(removed_at=None).order_by("-pk").values_list("pk", flat=True)[:RESCAN])
     known = set(Leak.objects.filter(campaign=campaign).values_list("item", "index", "what"))
     count = 0
     for start in range(0, len(newest), BATCH):
@@ -106,6 +107,11 @@ def scan_again(campaign: Campaign, *, by: User) -> int:
         count += _keep(campaign, read, known)
     record(by, "items.scan", campaign, items=len(newest), found=count)
     return count
+
+
+def shown(campaign: Campaign) -> QuerySet[Leak]:
+    """What was found in its items, without those that were taken out."""
+    return campaign.leaks.filter(item__removed_at=None).select_related("item")
 
 
 @transaction.atomic

@@ -38,6 +38,7 @@ from labeling.queue.assignment import (
     remember,
     wait_for_order,
 )
+from labeling.queue.overlap import is_out
 
 MAX_OPEN_LEASES = 3  # undo gives a person slots besides the one they hold
 MAX_ACTIVE_MS = 24 * 3600 * 1000
@@ -216,9 +217,10 @@ def _submit_lapsed(user: User, lease: Slot | LapsedLease, ranking: Ranking, now:
     contribution = lock_contribution(user, lease.campaign)
     if (given := Ranking.objects.filter(lease=lease.lease, user=user).first()) is not None:
         return _same_again(given, ranking)
+    ranking.status = Ranking.Status.REMOVED if is_out(lease.item_id) else Ranking.Status.ACCEPTED
     put_back(user, lease)
     ranking.labeler = contribution.labeler
-    other = Ranking.objects.given().filter(item=lease.item_id, user=user, kind=lease.kind).first()
+    other = Ranking.objects.filter(status=ranking.status, item=lease.item_id, user=user, kind=lease.kind).first()
     if other is not None:
         return _supersede(other, ranking)
     ranking.slot = _take_free_slot(user, lease, now)
@@ -261,7 +263,7 @@ def _take_free_slot(user: User, lease: Slot | LapsedLease, now: datetime) -> Slo
 
 
 def _supersede(old: Ranking, new: Ranking) -> Ranking:
-    old.status = Ranking.Status.SUPERSEDED
+    new.status, old.status = old.status, Ranking.Status.SUPERSEDED
     old.save(update_fields=["status"])
     new.previous, new.slot_id, new.late, new.labeler = old, old.slot_id, old.late, old.labeler
     new.save()

@@ -33,6 +33,7 @@ from labeling.models import (
     Skip,
     Slot,
 )
+from labeling.queue.overlap import is_out
 
 REPEAT_AFTER = 10  # answers of the person in between, so that they hardly remember
 AMONG = 200  # items that one is drawn from
@@ -74,7 +75,7 @@ def plan_check(user: User, campaign: Campaign, *, now: datetime, after: UUID | N
     kinds = [Kind.GOLD, Kind.REPEAT]
     for kind in kinds if person.checks % 2 == 0 else reversed(kinds):
         item = _gold_for(user, campaign) if kind == Kind.GOLD else _repeat_for(user, campaign)
-        if item is not None:
+        if item is not None and not is_out(item):
             _lease(user, campaign, item, kind, now, shown=after is None)
             break
     return True
@@ -90,7 +91,7 @@ def check_again(contribution: Contribution) -> None:
 def _gold_for(user: User, campaign: Campaign) -> int | None:
     mine = {"item": OuterRef("item"), "user": user}
     known = Q(status=Ranking.Status.ACCEPTED) | Q(late=True)
-    untouched = campaign.golds.exclude(
+    untouched = campaign.golds.filter(item__removed_at=None).exclude(
         Exists(Slot.objects.filter(**mine))
         | Exists(Skip.objects.filter(**mine))
         | Exists(PracticeAnswer.objects.filter(**mine))

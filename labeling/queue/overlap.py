@@ -46,6 +46,12 @@ WHERE {{which}} GROUP BY item.id HAVING count(slot.id) < {WANTED}
 """
 
 
+def is_out(item: int) -> bool:
+    """Whether the item was taken out (`removal`); so it stays until the transaction ends. Lock people's rows before."""
+    rows = Item.objects.select_for_update(no_key=True).filter(pk=item)
+    return rows.values_list("removed_at", flat=True).get() is not None
+
+
 @transaction.atomic
 def set_overlap(campaign: Campaign, items: Iterable[int], overlap: int | None) -> None:
     """Give these items an overlap of their own, or (None) that of the campaign again."""

@@ -100,5 +100,5 @@ def _answers(user: User, campaign: Campaign) -> QuerySet[PracticeAnswer]:
 def _next_gold(user: User, campaign: Campaign) -> Gold | None:
     """Everybody trains with the same items, in the order in which managers explained them."""
     done = Exists(PracticeAnswer.objects.filter(item=OuterRef("item"), user=user))
-    explained = campaign.golds.exclude(explanation="").exclude(done)
+    explained = campaign.golds.filter(item__removed_at=None).exclude(explanation="").exclude(done)
     return explained.select_related("item", "campaign").order_by("created_at", "pk").first()

@@ -30,6 +30,7 @@ SAME = {
     "campaign_import_report": "api_campaign_import",
     "campaign_items": "api_campaign_items",
     "campaign_item": "api_campaign_item",
+    "campaign_item_remove": "api_campaign_item",
     "label": "api_campaign_next",
     "label_next": "api_campaign_next",
     "label_undo": "api_campaign_undo",

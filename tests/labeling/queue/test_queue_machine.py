@@ -34,6 +34,7 @@ from labeling.querysets import COUNTED
 from labeling.queue.annotation import MAX_OPEN_LEASES, CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
 from labeling.queue.assignment import LeaseLost, Task, claim_ahead, claim_next, heartbeat, progress, release, skip
 from labeling.queue.checks import reschedule
+from labeling.queue.removal import remove_item, restore_item
 from labeling.queue.steering import order_queues, take_gains
 from tests.conftest import make_user
 from tests.labeling.conftest import NOW, add_items
@@ -193,6 +194,15 @@ class Queue(RuleBasedStateMachine):
         else:
             mark_gold(item, tiers=[[0], [1]], user=self.people[0])
 
+    @rule(which=st.integers(0, ITEMS - 2))
+    def take_an_item_out_or_put_it_back(self, which: int) -> None:
+        item = self.campaign.items.order_by("pk")[which]
+        self.lowered = True
+        if item.removed_at:
+            restore_item(item)
+        else:
+            remove_item(item, now=self.now)
+
     @rule(every=st.sampled_from([0, 1, 2]))
     def change_checks(self, every: int) -> None:
         QualityRules.objects.filter(campaign=self.campaign).update(check_every=every)
@@ -242,20 +252,26 @@ class Queue(RuleBasedStateMachine):
         self.campaign.refresh_from_db()
         slots = list(self.campaign.slots.all())
         rankings = list(self.campaign.rankings.all())
-        accepted = [ranking for ranking in rankings if ranking.status == "accepted"]
+        accepted = [ranking for ranking in rankings if ranking.status in ("accepted", "removed")]
+        self.what_is_out_is_nobodys_work_and_does_not_count(slots, accepted)
         self.no_slot_is_lost_and_none_too_many(slots)
         self.nobody_is_twice_on_an_item(slots, accepted)
         self.a_done_slot_is_an_accepted_ranking_and_the_other_way_round(slots, accepted)
         self.every_answer_is_kept(rankings)
         self.counts_are_right_and_leases_few(slots, accepted)
 
+    def what_is_out_is_nobodys_work_and_does_not_count(self, slots: list[Slot], accepted: list[Ranking]) -> None:
+        out = set(self.campaign.items.exclude(removed_at=None).values_list("pk", flat=True))
+        assert not [slot for slot in slots if slot.item_id in out and slot.state in ("open", "leased")]
+        assert all((ranking.status == "removed") == (ranking.item_id in out) for ranking in accepted)
+
     def no_slot_is_lost_and_none_too_many(self, slots: list[Slot]) -> None:
         slots = [slot for slot in slots if slot.kind == "normal"]
         done = Counter(slot.item_id for slot in slots if slot.state == "done")
         there = Counter(slot.item_id for slot in slots if slot.state != "void")
         assert self.campaign.items.count() in (ITEMS, ITEMS + 1)
-        for item, own in self.campaign.items.values_list("pk", "overlap"):
-            wanted = self.campaign.overlap if own is None else own
+        for item, own, removed_at in self.campaign.items.values_list("pk", "overlap", "removed_at"):
+            wanted = 0 if removed_at else self.campaign.overlap if own is None else own
             assert there[item] >= max(wanted, done[item])
             assert there[item] == wanted or self.lowered  # answers there before it was lowered stay
         assert self.campaign.slot_count == sum(there.values())
@@ -289,7 +305,7 @@ class Queue(RuleBasedStateMachine):
             assert len([slot for slot in held if slot.pk not in set(returned)]) <= MAX_OPEN_LEASES
         assert progress(self.people[0], self.campaign).done == sum(done for done, *_ in counts.values())
         counted = set(Ranking.objects.accepted().filter(campaign=self.campaign))
-        assert counted == {ranking for ranking in accepted if ranking.kind in COUNTED}
+        assert counted == {one for one in accepted if one.kind in COUNTED and one.status == "accepted"}
 
 
 @pytest.mark.timeout(900)  # finding a failure takes seconds, making it short takes minutes
