@@ -5,7 +5,7 @@ The address of a page holds the keys of the last row before it, signed: they are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -34,9 +34,9 @@ def page_of(rows: QuerySet[Row, Any], cursor: str, *keys: str, size: int = SIZE)
     Keys are fields, also of related rows (`user__username`), and unique together.
     """
     before = _read(cursor, len(keys))
-    if before:
-        rows = rows.filter(_behind(keys, before))
-    found = list(rows.order_by(*keys)[: size + 1])
+    found: list[Row] = []
+    for part in _behind(keys, before) if before else [Q()]:
+        found += rows.filter(part).order_by(*keys)[: size + 1 - len(found)]
     following = signing.dumps(_keys_of(found[size - 1], keys), salt=SALT) if len(found) > size else ""
     return Page(found[:size], following, not before)
 
@@ -55,15 +55,12 @@ def _read(cursor: str, count: int) -> list[Any] | None:
     return values if len(values) == count else None
 
 
-def _behind(keys: Sequence[str], values: Sequence[Any]) -> Q:
-    """(a, b) > (x, y): a > x, or a = x and b > y."""
-    found, equal = Q(pk__in=[]), Q()
-    for key, value in zip(keys, values, strict=True):
-        field = key.removeprefix("-")
-        further = "lt" if key.startswith("-") else "gt"
-        found |= equal & Q(**{f"{field}__{further}": value})
-        equal &= Q(**{field: value})
-    return found
+def _behind(keys: Sequence[str], values: Sequence[Any]) -> Iterator[Q]:
+    """What comes after these values, in parts, one after the other: each is a range of an index, which an OR is not."""
+    fields = [key.removeprefix("-") for key in keys]
+    for place in reversed(range(len(keys))):
+        further = "lt" if keys[place].startswith("-") else "gt"
+        yield Q(**dict(zip(fields[:place], values, strict=False))) & Q(**{f"{fields[place]}__{further}": values[place]})
 
 
 def _keys_of(row: Model, keys: Sequence[str]) -> list[Any]:

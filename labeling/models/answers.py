@@ -62,6 +62,11 @@ class Ranking(models.Model):
         indexes = [
             models.Index(fields=["campaign", "status", "id"], name="ranking_campaign_idx"),
             models.Index(fields=["user", "campaign", "-id"], name="ranking_user_idx"),
+            models.Index(
+                fields=["user", "campaign", "-id"],
+                condition=Q(kind__in=("gold", "repeat"), status="accepted"),
+                name="ranking_check_idx",
+            ),
         ]
         constraints = [
             models.CheckConstraint(

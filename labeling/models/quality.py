@@ -133,7 +133,10 @@ class Leak(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        indexes = [models.Index(fields=["campaign", "id"], name="leak_campaign_idx")]
+        indexes = [
+            models.Index(fields=["campaign", "id"], name="leak_campaign_idx"),
+            models.Index(fields=["campaign", "-held", "id"], name="leak_held_idx"),
+        ]
 
 
 class OverlapChange(models.Model):

@@ -102,7 +102,7 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     """The overview: numbers for managers and reviewers, what is asked for everybody."""
     context = campaign_context(request, campaign, "overview") | {"progress": progress(request.user, campaign)}
     if context["can_review"]:
-        context |= {"people": reports.contribution_rows(campaign), "standing": standing(campaign)}
+        context |= _work(campaign)
         context["has_rankings"] = campaign.rankings.accepted().exists()
         context["exports"] = EXPORTS.items()
     else:
@@ -115,9 +115,15 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 def campaign_live(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """The part of the overview that changes while people work."""
     context = campaign_context(request, campaign, "overview")
-    context |= {"people": reports.contribution_rows(campaign), "standing": standing(campaign)}
+    context |= _work(campaign)
     context["progress"] = progress(request.user, campaign)
     return render(request, "labeling/campaign_detail.html#live", context)
+
+
+def _work(campaign: Campaign) -> dict[str, Any]:
+    """What changes on the overview while people work."""
+    people = reports.leading_people(campaign)
+    return {"people": people, "count": reports.people_count(campaign), "standing": standing(campaign)}
 
 
 @campaign_role(*REPORT_ROLES)

@@ -12,16 +12,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest, site_admin
 from accounts.models import CampaignRole
+from config.paging import page_of
 from labeling import audit
 from labeling.access import REPORT_ROLES, campaign_role
 from labeling.models import Campaign
 from labeling.pages.campaigns import campaign_context
-from labeling.protocols.basics import LABELS
 from labeling.quality import leaks
 from labeling.quality.charts import bar_chart
 from labeling.quality.health import health_of, pay_lines
-
-LEAKS_SHOWN = 50
 
 
 @campaign_role(*REPORT_ROLES)
@@ -54,12 +52,8 @@ def campaign_pay(request: AuthenticatedRequest, campaign: Campaign) -> Streaming
 @require_safe
 def campaign_leaks(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Places that may give away who wrote a completion; items that are held back come first."""
-    found = campaign.leaks.select_related("item").order_by("-held", "pk")
-    context = campaign_context(request, campaign, "leaks") | {
-        "leaks": found[:LEAKS_SHOWN],
-        "count": found.count(),
-        "labels": LABELS,
-    }
+    page = page_of(leaks.shown(campaign), request.GET.get("after", ""), "-held", "pk")
+    context = campaign_context(request, campaign, "leaks") | {"page": page}
     return render(request, "labeling/campaign_leaks.html", context)
 
 

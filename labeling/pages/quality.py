@@ -9,6 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole
+from config.paging import page_of, wanted
 from labeling.access import REPORT_ROLES, campaign_role
 from labeling.models import Campaign, QualityRules
 from labeling.pages.campaigns import campaign_context
@@ -16,7 +17,7 @@ from labeling.pages.forms import RulesForm
 from labeling.protocols.basics import InvalidRanking, order_of_words, tiers_of_labels
 from labeling.quality import gold, watch
 from labeling.quality.charts import bar_chart
-from labeling.quality.people import people_of, person_report
+from labeling.quality.people import answering, people_of, person_report
 from labeling.quality.rules import change_rules
 
 
@@ -24,8 +25,13 @@ from labeling.quality.rules import change_rules
 @require_safe
 def campaign_quality(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Everybody side by side."""
+    find = wanted(request.GET)
+    people = answering(campaign).filter(user__username__icontains=find)
+    page = page_of(people, request.GET.get("after", ""), "-done", "pk")
     context = campaign_context(request, campaign, "quality") | {
-        "people": people_of(campaign),
+        "find": find,
+        "page": page,
+        "people": people_of(campaign, page.rows),
         "rules": QualityRules.objects.filter(campaign=campaign).first(),
         "golds": campaign.golds.count(),
     }
@@ -87,10 +93,11 @@ def campaign_rules(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
 @require_safe
 def campaign_gold(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Gold items, and items that people agree about."""
+    page = page_of(gold.shown(campaign), request.GET.get("after", ""), "-pk")
     context = campaign_context(request, campaign, "gold") | {
-        "golds": gold.golds_of(campaign),
-        "candidates": gold.candidates_of(campaign),
-        "count": campaign.golds.count(),
+        "page": page,
+        "golds": gold.golds_of(page.rows),
+        "candidates": gold.candidates_of(campaign) if page.is_first else [],
     }
     return render(request, "labeling/campaign_gold.html", context)
 

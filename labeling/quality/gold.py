@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Count, QuerySet
 
 from accounts.models import User
 from labeling.audit import record
@@ -35,8 +36,9 @@ from rewardmodel.stats.intervals import clustered_share, wilson
 from rewardmodel.stats.pairs import preferences_of
 
 CLEAR = 3  # people who said the same, and nobody anything else
+LATEST_CHECKS = 200  # of a person, by which they are judged
 NEWEST = 20_000  # answers that are looked through for such items
-SHOWN, MOST_SHOWN = 20, 200
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -124,18 +126,30 @@ def is_right(tiers: Tiers, gold: Tiers) -> bool:
     return all(better in place and worse in place and place[better] < place[worse] for better, worse in wanted)
 
 
-def results_of(campaign: Campaign, since: Mapping[int, datetime] | None = None) -> dict[int, CheckResults]:
-    """Of everybody who answered a check, by person; of some only by what they answered `since` then."""
+CHECKS = """
+SELECT latest.* FROM unnest(%(people)s::bigint[]) person CROSS JOIN LATERAL (
+    SELECT kind, user_id, item_id, tiers, created_at FROM labeling_ranking
+    WHERE campaign_id = %(campaign)s AND user_id = person AND kind IN ('gold', 'repeat') AND status = 'accepted'
+    ORDER BY id DESC LIMIT %(latest)s) latest
+"""
+
+
+def results_of(
+    campaign: Campaign, people: Iterable[int], since: Mapping[int, datetime] | None = None
+) -> dict[int, CheckResults]:
+    """By person, for those who answered a check: of their latest, of some only of what they answered `since` then."""
     right: dict[int, list[bool]] = defaultdict(list)
     same: dict[int, list[float]] = defaultdict(list)
-    given = Ranking.objects.given().filter(campaign=campaign).exclude(kind=Kind.NORMAL)
+    parameters: dict[str, Any] = {"campaign": campaign.pk, "people": list(people), "latest": LATEST_CHECKS}
+    with connection.cursor() as cursor:
+        found = cursor.execute(CHECKS, parameters).fetchall()
     rows = [
-        row
-        for *row, created_at in given.values_list("kind", "user_id", "item_id", "tiers", "created_at")
-        if not since or since.get(row[1], created_at) <= created_at
+        (kind, user, item, json.loads(tiers))
+        for kind, user, item, tiers, created_at in found
+        if not since or since.get(user, created_at) <= created_at
     ]
-    golds = dict(campaign.golds.values_list("item_id", "tiers"))
-    repeated = {(user, item) for kind, user, item, _ in rows if kind == Kind.REPEAT and user is not None}
+    golds = dict(Gold.objects.filter(item__in={item for _, _, item, _ in rows}).values_list("item_id", "tiers"))
+    repeated = {(user, item) for kind, user, item, _ in rows if kind == Kind.REPEAT}
     before = _usual_answers(campaign, repeated)
     for kind, user, item, tiers in rows:
         if kind == Kind.GOLD and item in golds:
@@ -152,15 +166,24 @@ def results_of(campaign: Campaign, since: Mapping[int, datetime] | None = None) 
     }
 
 
-def golds_of(campaign: Campaign) -> list[GoldItem]:
-    """The newest gold items."""
-    golds = list(campaign.golds.select_related("item").order_by("-created_at")[:MOST_SHOWN])
-    answers: dict[int, list[Tiers]] = defaultdict(list)
-    given = Ranking.objects.given().filter(kind=Kind.GOLD, item__in=[gold.pk for gold in golds])
-    for item, tiers in given.values_list("item_id", "tiers"):
-        answers[item].append(tiers)
+def shown(campaign: Campaign) -> QuerySet[Gold]:
+    """Its gold items, without those that were taken out."""
+    return campaign.golds.filter(item__removed_at=None).select_related("item")
+
+
+def golds_of(golds: Sequence[Gold]) -> list[GoldItem]:
+    """With what people answered."""
+    answers: dict[int, list[tuple[int, bool]]] = defaultdict(list)
+    tiers_of = {gold.pk: gold.tiers for gold in golds}
+    given = Ranking.objects.given().filter(kind=Kind.GOLD, item__in=tiers_of)
+    for item, tiers, count in given.values_list("item_id", "tiers").annotate(count=Count("pk")):
+        answers[item].append((count, is_right(tiers, tiers_of[item])))
     return [
-        GoldItem(gold, len(answers[gold.pk]), sum(is_right(tiers, gold.tiers) for tiers in answers[gold.pk]))
+        GoldItem(
+            gold,
+            sum(count for count, _ in answers[gold.pk]),
+            sum(count for count, right in answers[gold.pk] if right),
+        )
         for gold in golds
     ]
 

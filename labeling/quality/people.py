@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from datetime import date
 
 from django.db import connection
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from labeling.models import Campaign, Contribution
+from labeling.models import Campaign, Contribution, Skip
 from labeling.protocols.basics import SKIP_REASONS
 from labeling.quality.fraud import Sign
 from labeling.quality.gold import CheckResults, results_of
 from labeling.quality.reliability import Quality
-from labeling.quality.reports import ContributionRow, contribution_rows
+from labeling.quality.reports import ContributionRow, contributions_of
 from labeling.quality.statistics import kept_statistics
 from labeling.quality.watch import signs_about
 from rewardmodel.stats.estimates import Estimate
 from rewardmodel.stats.intervals import wilson
 
 DAYS = 30  # with answers, the latest
+NEWEST = 10_000  # answers that these are made from
 PLACES = 1_000  # latest answers whose shown order is looked at
 NOTHING = CheckResults(
     Estimate.undefined("no gold item came yet"), Estimate.undefined("no item was asked for a second time yet")
@@ -57,26 +59,27 @@ class PersonReport:
     skips: list[tuple[str, int]]
 
 
-def people_of(campaign: Campaign) -> list[PersonRow]:
-    """Everybody who was given anything, most answers first."""
-    people = campaign.contributions.select_related("user").order_by("-done", "pk")
-    work = {row.person: row for row in contribution_rows(campaign)}
-    checks, kept = results_of(campaign), kept_statistics(campaign).statistics
-    qualities = {one.person: one for one in kept.qualities} if kept else {}
+def answering(campaign: Campaign) -> QuerySet[Contribution]:
+    """Everybody who gave or skipped anything, or is paused."""
+    skipped = Exists(Skip.objects.filter(user=OuterRef("user"), item__campaign=campaign))
+    people = campaign.contributions.select_related("user").alias(total=F("done") + F("extra") + F("checks"))
+    return people.filter(Q(total__gt=0) | Q(paused_at__isnull=False) | skipped)
+
+
+def people_of(campaign: Campaign, people: Sequence[Contribution]) -> list[PersonRow]:
+    """These people, each as a line, in the same order."""
+    keys = [one.user_id for one in people]
+    work, checks, kept = contributions_of(campaign, keys), results_of(campaign, keys), kept_statistics(campaign)
+    qualities = {one.person: one for one in kept.statistics.qualities} if kept.statistics else {}
     return [
         PersonRow(one, work.get(one.user_id), checks.get(one.user_id, NOTHING), qualities.get(one.user_id))
         for one in people
-        if one.given or one.paused_at or one.user_id in work
     ]
 
 
 def person_report(contribution: Contribution) -> PersonReport:
     """Of one person."""
-    campaign, person = contribution.campaign, contribution.user_id
-    work = next((row for row in contribution_rows(campaign) if row.person == person), None)
-    kept = kept_statistics(campaign).statistics
-    quality = next((one for one in kept.qualities if one.person == person), None) if kept else None
-    row = PersonRow(contribution, work, results_of(campaign).get(person, NOTHING), quality)
+    (row,) = people_of(contribution.campaign, [contribution])
     return PersonReport(row, signs_about(contribution), _first(contribution), _days(contribution), _skips(contribution))
 
 
@@ -94,8 +97,9 @@ SELECT count(won), COALESCE(sum(won), 0) FROM (
 OVER_TIME = f"""
 SELECT created_at::date AS day, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY active_ms)
        FILTER (WHERE active_ms > 0) / 1000, avg({FIRST_WON})::float8
-FROM labeling_ranking
-WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND status = 'accepted' AND kind <> 'adjudicated'
+FROM (SELECT created_at, active_ms, shown_order, tiers FROM labeling_ranking
+      WHERE campaign_id = %(campaign)s AND user_id = %(user)s AND status = 'accepted' AND kind <> 'adjudicated'
+      ORDER BY id DESC LIMIT %(newest)s) newest
 GROUP BY day ORDER BY day DESC LIMIT %(days)s
 """
 SKIPS = """
@@ -110,7 +114,9 @@ def _first(contribution: Contribution) -> Estimate:
 
 
 def _days(contribution: Contribution) -> list[Day]:
-    return [Day(*row) for row in _read(OVER_TIME, contribution)][::-1]
+    days = [Day(*row) for row in _read(OVER_TIME, contribution)][::-1]
+    is_cut = len(days) > 1 and sum(day.answers for day in days) == NEWEST
+    return days[1:] if is_cut else days  # of the first one there may be more
 
 
 def _skips(contribution: Contribution) -> list[tuple[str, int]]:
@@ -123,6 +129,7 @@ def _read(statement: str, contribution: Contribution) -> list[tuple]:
         "user": contribution.user_id,
         "places": PLACES,
         "days": DAYS,
+        "newest": NEWEST,
     }
     with connection.cursor() as cursor:
         rows: list[tuple] = cursor.execute(statement, parameters).fetchall()

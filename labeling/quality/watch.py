@@ -120,7 +120,7 @@ def _look_at(rules: QualityRules) -> int:
     campaign = rules.campaign
     people = list(campaign.contributions.filter(paused_at=None).select_related("user", "campaign"))
     since = {person.user_id: person.resumed_at for person in people if person.resumed_at}
-    results = results_of(campaign, since)
+    results = results_of(campaign, [person.user_id for person in people], since)
     findings = _findings(campaign) if rules.pause_suspects else {}
     paused = 0
     for person in people:

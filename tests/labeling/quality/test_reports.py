@@ -11,7 +11,7 @@ from labeling.access import get_lease
 from labeling.models import Campaign, CampaignStatistics
 from labeling.quality import answers, statistics
 from labeling.quality.answers import read_answers
-from labeling.quality.reports import campaign_report, contribution_rows
+from labeling.quality.reports import campaign_report, leading_people
 from labeling.quality.statistics import Statistics, kept_statistics, refresh_wanted
 from labeling.queue.annotation import undo_last
 from labeling.queue.assignment import skip
@@ -32,7 +32,7 @@ def test_everybody_has_counts_and_a_median_time(campaign: Campaign, anna: User, 
     skip(ben, get_lease(ben, claim(ben, campaign).lease), reason="other")
     claim(manager, campaign)
     with CaptureQueriesContext(connection) as queries:
-        first, second = contribution_rows(campaign)
+        first, second = leading_people(campaign)
     assert len(queries) == 1
     assert (first.username, first.done, first.extra, first.skipped, first.median_seconds) == ("anna", 4, 0, 0, 2.0)
     assert (second.username, second.done, second.skipped, second.median_seconds) == ("ben", 0, 1, None)

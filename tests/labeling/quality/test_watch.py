@@ -15,7 +15,7 @@ from labeling.models import Campaign, Contribution, QualityRules, Ranking
 from labeling.pages.forms import RulesForm
 from labeling.quality.fraud import Given, signs_of
 from labeling.quality.gold import mark_gold
-from labeling.quality.people import people_of, person_report
+from labeling.quality.people import answering, person_report
 from labeling.quality.rules import change_rules
 from labeling.quality.statistics import refresh_wanted
 from labeling.quality.watch import latest_answers, look_after_people, pause, resume
@@ -123,7 +123,7 @@ def test_the_report_of_a_person_has_everything(campaign: Campaign, anna: User, r
     assert [day.answers for day in report.days] == [8, 16]
     assert report.days[0].median_seconds == 4
     assert report.first.count == 24 and report.first.value is not None
-    assert report.row.contribution.user == anna == people_of(campaign)[0].contribution.user
+    assert report.row.contribution.user == anna == answering(campaign).get().user
     path = f"/campaigns/{campaign.public_id}/quality/"
     text = client_for(reviewer).get(f"{path}{anna.pk}/").text
     assert "Answers a day" in text and "no gold item came yet" in text.lower() and "Pause anna" not in text

@@ -147,7 +147,7 @@ def test_a_check_can_be_taken_back_and_answered_again(campaign: Campaign, golds:
     assert task is not None and kind_of(task) == "gold"
     assert campaign.contributions.get(user=anna).checks == 0
     submit_and_claim(anna, get_lease(anna, task.lease), tiers=A_FIRST, now=NOW)
-    assert results_of(campaign)[anna.pk].gold.value == 1
+    assert results_of(campaign, [anna.pk])[anna.pk].gold.value == 1
 
 
 def test_an_expired_check_is_nobody_elses(campaign: Campaign, golds: list[Gold], anna: User, ben: User):
@@ -203,7 +203,7 @@ def test_results_say_who_answers_right_and_who_says_the_same_again(
     check_every(campaign, 2)
     answer(anna, campaign, 30)
     answer(ben, campaign, 30, B_FIRST)
-    found = results_of(campaign)
+    found = results_of(campaign, [anna.pk, ben.pk])
     assert found[anna.pk].gold.value == found[anna.pk].consistency.value == 1
     wrong = found[ben.pk]
     assert (wrong.gold.value, wrong.gold.count, wrong.consistency.value) == (0, 6, 1)
