@@ -160,7 +160,7 @@ def test_each_finished_kind_offers_the_next_step(client: Client, make_run: MakeR
     assert (form.initial["base"], form.initial["versus"]) == (policy, "base")
 
     lineage = text_of(client.get(policy.get_absolute_url()))
-    assert "trained against" in lineage and "Learned from 16 rankings by 1 person" in lineage
+    assert "Trained against" in lineage and "Learned from 16 rankings by 1 person" in lineage
     assert reward_run.campaign.name in lineage
 
 
