@@ -92,6 +92,7 @@ if VAR.parent == BASE_DIR:  # surely ours, whoever made it; another folder's own
     VAR.chmod(VAR_MODE)
 RUNS_DIR = private_dir(VAR / "runs")
 SNAPSHOTS_DIR = private_dir(VAR / "snapshots")
+EXPORTS_DIR = private_dir(VAR / "exports")
 VERSION = "0.1.0"
 
 DEBUG = env_bool("DEBUG", False)

@@ -1,14 +1,10 @@
-"""What a campaign compares, over HTTP: files in, their reports, items, exports."""
+"""What a campaign compares, over HTTP: files in, their reports, items."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from itertools import islice
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -20,9 +16,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.api import CURSOR, OldestFirst, page_of
-from labeling import audit
 from labeling.access import MANAGER, REPORT_ROLES
 from labeling.api.campaigns import CampaignView
+from labeling.api.downloads import download
 from labeling.api.serializers_items import (
     DatasetSerializer,
     ImportSerializer,
@@ -32,8 +28,7 @@ from labeling.api.serializers_items import (
     PreviewSerializer,
     UploadSerializer,
 )
-from labeling.data import parquet
-from labeling.data.exporting import CONTAINERS, EXPORTS, as_csv, export_lines
+from labeling.data.exporting import CONTAINERS, as_csv
 from labeling.data.formats.base import Format
 from labeling.data.formats.registry import FORMATS
 from labeling.data.hub import Dataset, store_dataset
@@ -42,8 +37,6 @@ from labeling.data.previewing import preview_file
 from labeling.data.uploads import is_large, store_upload
 from labeling.items import get_item, listed, title_of, with_counts
 from labeling.queue.removal import remove_item, restore_item
-
-STREAMED = 200  # lines per hop between the event loop and the thread that reads
 
 
 def _chosen(data: dict[str, Any]) -> Format | None:
@@ -170,45 +163,3 @@ class CampaignItemRestored(CampaignView):
         """Put an item back that was taken out, with its answers."""
         restore_item(get_item(self.campaign(campaign_id), item_id), by=self.user)
         return Response(status=204)
-
-
-class CampaignExport(CampaignView):
-    roles = {"GET": REPORT_ROLES}
-
-    @extend_schema(
-        parameters=[
-            OpenApiParameter("what", str, enum=list(EXPORTS), default="rankings"),
-            OpenApiParameter("as", str, enum=list(CONTAINERS), default="jsonl"),
-        ],
-        responses={(200, mime): OpenApiTypes.BINARY for mime in CONTAINERS.values()},
-    )
-    def get(self, request: Request, campaign_id: str) -> StreamingHttpResponse:
-        """Accepted answers, in the form of a tool; as JSON lines, some also as CSV or Parquet."""
-        campaign = self.campaign(campaign_id)
-        what = request.query_params.get("what", "rankings")
-        if what not in EXPORTS:
-            raise ValidationError({"what": f"Choose one of: {', '.join(EXPORTS)}."})
-        container = request.query_params.get("as", "jsonl")
-        if container not in EXPORTS[what].containers:
-            raise ValidationError({"as": f"Choose one of: {', '.join(EXPORTS[what].containers)}."})
-        if container == "parquet" and not parquet.is_installed():
-            raise ValidationError({"as": parquet.MISSING})
-        audit.record(self.user, "items.export", what, campaign=campaign, container=container)
-        lines = export_lines(campaign, what, container)
-        return download(request, lines, f"{campaign.public_id}-{what}.{container}", CONTAINERS[container])
-
-
-def download(request: Request, lines: Iterator[bytes], name: str, mime: str) -> StreamingHttpResponse:
-    """A streamed file to keep."""
-    # Under ASGI Django would collect a plain iterator in memory before sending any of it.
-    content = _from_thread(lines) if isinstance(request._request, ASGIRequest) else lines
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingHttpResponse(content, content_type=mime, headers=headers)
-
-
-async def _from_thread(lines: Iterator[bytes]) -> AsyncIterator[bytes]:
-    def joined() -> bytes:
-        return b"".join(islice(lines, STREAMED))
-
-    while block := await sync_to_async(joined)():
-        yield block

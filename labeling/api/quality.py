@@ -15,7 +15,7 @@ from config.api import CURSOR, ApiView, IsSiteAdmin, NewestFirst, page_of
 from labeling import audit
 from labeling.access import MANAGER, REPORT_ROLES, CampaignView
 from labeling.api.campaigns import LabelingView
-from labeling.api.items import download
+from labeling.api.downloads import download
 from labeling.api.serializers_quality import (
     GoldSerializer,
     HealthSerializer,

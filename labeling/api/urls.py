@@ -1,8 +1,13 @@
 from django.urls import path
 
-from labeling.api import campaigns, chats, history, items, quality, tasks, webhooks
+from labeling.api import campaigns, chats, exports, history, items, quality, tasks, webhooks
 
 urlpatterns = [
+    # First what annotators ask for all day: Django tries one pattern after another.
+    path("leases/<uuid:lease>/submit", tasks.LeaseSubmit.as_view(), name="api_lease_submit"),
+    path("leases/<uuid:lease>/heartbeat", tasks.LeaseHeartbeat.as_view(), name="api_lease_heartbeat"),
+    path("leases/<uuid:lease>/release", tasks.LeaseRelease.as_view(), name="api_lease_release"),
+    path("leases/<uuid:lease>/skip", tasks.LeaseSkip.as_view(), name="api_lease_skip"),
     path("campaigns/", campaigns.CampaignList.as_view(), name="api_campaigns"),
     path("campaigns/<str:campaign_id>", campaigns.CampaignDetail.as_view(), name="api_campaign"),
     path("campaigns/<str:campaign_id>/restore", campaigns.CampaignRestored.as_view(), name="api_campaign_restore"),
@@ -42,7 +47,18 @@ urlpatterns = [
         items.CampaignItemRestored.as_view(),
         name="api_item_restore",
     ),
-    path("campaigns/<str:campaign_id>/export", items.CampaignExport.as_view(), name="api_campaign_export"),
+    path("campaigns/<str:campaign_id>/export", exports.CampaignExport.as_view(), name="api_campaign_export"),
+    path("campaigns/<str:campaign_id>/exports", exports.CampaignExports.as_view(), name="api_campaign_exports"),
+    path(
+        "campaigns/<str:campaign_id>/exports/<int:export_id>",
+        exports.CampaignExportFile.as_view(),
+        name="api_campaign_export_file",
+    ),
+    path(
+        "campaigns/<str:campaign_id>/exports/<int:export_id>/file",
+        exports.CampaignExportContent.as_view(),
+        name="api_campaign_export_content",
+    ),
     path("campaigns/<str:campaign_id>/rules", quality.CampaignRules.as_view(), name="api_campaign_rules"),
     path("campaigns/<str:campaign_id>/people", quality.CampaignPeople.as_view(), name="api_campaign_people"),
     path(
@@ -91,8 +107,4 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/chat/say", chats.CampaignChatSay.as_view(), name="api_campaign_chat_say"),
     path("campaigns/<str:campaign_id>/chat/again", chats.CampaignChatAgain.as_view(), name="api_chat_again"),
     path("campaigns/<str:campaign_id>/chat/vote", chats.CampaignChatVote.as_view(), name="api_chat_vote"),
-    path("leases/<uuid:lease>/submit", tasks.LeaseSubmit.as_view(), name="api_lease_submit"),
-    path("leases/<uuid:lease>/heartbeat", tasks.LeaseHeartbeat.as_view(), name="api_lease_heartbeat"),
-    path("leases/<uuid:lease>/release", tasks.LeaseRelease.as_view(), name="api_lease_release"),
-    path("leases/<uuid:lease>/skip", tasks.LeaseSkip.as_view(), name="api_lease_skip"),
 ]

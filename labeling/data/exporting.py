@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from labeling.data.parquet import write_parquet
+from labeling.data.parquet import MISSING, is_installed, write_parquet
 from labeling.models import Campaign, Completion, Item, Kind, Ranking
 from labeling.protocols.basics import Message
 from labeling.protocols.questionnaire import edited_completions, ideal_answer, share_of_strength
 from labeling.quality.gold import is_right
+from labeling.querysets import RankingQuerySet
 from rewardmodel.stats.pairs import Preference, preferences_of
 
 CHUNK = 200
@@ -53,18 +54,45 @@ class Export:
         return list(CONTAINERS) if self.columns else ["jsonl"]
 
 
-def export_lines(campaign: Campaign, what: str, container: str = "jsonl") -> Iterator[bytes]:
+class NoSuchExport(Exception):
+    """There is no such export, or not in this container; the message says what there is."""
+
+
+def check_export(what: str, container: str) -> None:
+    """Raises NoSuchExport."""
+    if what not in EXPORTS:
+        raise NoSuchExport(f"what: Choose one of: {', '.join(EXPORTS)}.")
+    if container not in EXPORTS[what].containers:
+        raise NoSuchExport(f"as: Choose one of: {', '.join(EXPORTS[what].containers)}.")
+    if container == "parquet" and not is_installed():
+        raise NoSuchExport(f"as: {MISSING}")
+
+
+def exported_rankings(campaign: Campaign, what: str) -> RankingQuerySet:
+    """What an export reads."""
+    checks = campaign.rankings.given().exclude(kind=Kind.NORMAL).select_related("item__gold")
+    return checks if EXPORTS[what].checks else campaign.rankings.accepted()
+
+
+def export_lines(
+    campaign: Campaign, what: str, container: str = "jsonl", *, on_answer: Callable[[], object] = lambda: None
+) -> Iterator[bytes]:
     """The bytes of an export in pieces; `what` is a key of `EXPORTS`, `container` one of its `containers`."""
     export = EXPORTS[what]
-    checks = campaign.rankings.given().exclude(kind=Kind.NORMAL).select_related("item__gold")
-    rankings = (checks if export.checks else campaign.rankings.accepted()).order_by("item_id", "pk")
+    rankings = exported_rankings(campaign, what).order_by("item_id", "pk")
     read = rankings.select_related("item", "slot").prefetch_related("item__completions").iterator(chunk_size=CHUNK)
-    rows = export.rows(read)
+    rows = export.rows(_telling(read, on_answer))
     if container == "csv":
         return as_csv(rows, export.columns)
     if container == "parquet":
         return write_parquet(rows, export.columns)
     return (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _telling(rankings: Iterable[Ranking], on_answer: Callable[[], object]) -> Iterator[Ranking]:
+    for ranking in rankings:
+        on_answer()
+        yield ranking
 
 
 def as_csv(rows: Iterable[Row], columns: dict[str, str]) -> Iterator[bytes]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from accounts.models import User
@@ -25,6 +24,7 @@ from labeling.data.formats.columns import Columns
 from labeling.data.formats.registry import FORMATS, parse_rows
 from labeling.data.hub import Dataset, dataset_rows
 from labeling.data.importing import ImportFailed, continue_import, new_import
+from labeling.data.locks import held
 from labeling.models import Campaign, Import, UploadPiece
 from labeling.webhooks import import_finished
 
@@ -70,7 +70,7 @@ def import_waiting(stop: Callable[[], bool]) -> int:
     datasets = Q(finished_at=None, failure="") & ~Q(dataset={})
     done = 0
     for key in Import.objects.filter(pieces | datasets).order_by("pk").values_list("pk", flat=True):
-        with _lock(key) as is_mine:
+        with held(LOCK, key) as is_mine:
             record = Import.objects.filter(pk=key).select_related("campaign").first()
             if is_mine and record and not stop():
                 done += _import(record, stop)
@@ -119,18 +119,6 @@ def _reading(stored: dict[str, Any]) -> Format | None:
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     del given["name"]
     return Columns(**given).as_format()
-
-
-@contextmanager
-def _lock(key: int) -> Iterator[bool]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK, key])
-        [is_mine] = cursor.fetchone() or [False]
-        try:
-            yield is_mine
-        finally:
-            if is_mine:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, key])
 
 
 class StoredFile(io.RawIOBase):

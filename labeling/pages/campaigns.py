@@ -17,7 +17,6 @@ from accounts.models import CampaignRole, User
 from config.paging import page_of, wanted
 from labeling import campaigns, retention
 from labeling.access import ANY_ROLE, REPORT_ROLES, campaign_role
-from labeling.data.exporting import EXPORTS
 from labeling.models import Campaign, Contribution, Membership
 from labeling.pages.forms import MAX_GUIDELINES, CampaignForm, NewCampaignForm
 from labeling.pages.tabs import tabs_of
@@ -104,7 +103,6 @@ def campaign_detail(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     if context["can_review"]:
         context |= _work(campaign)
         context["has_rankings"] = campaign.rankings.accepted().exists()
-        context["exports"] = EXPORTS.items()
     else:
         context["why"] = why_empty(request.user, campaign, now=timezone.now()) if campaign.state != "open" else ""
     return render(request, "labeling/campaign_detail.html", context)

@@ -49,6 +49,7 @@ GROUPS: dict[str, tuple[Page, ...]] = {
     gettext_noop("Results"): (
         Page("report", "campaign_report", gettext_noop("Report"), REPORT_ROLES),
         Page("health", "campaign_health", gettext_noop("Health"), REPORT_ROLES),
+        Page("exports", "campaign_exports", gettext_noop("Export"), REPORT_ROLES),
     ),
     gettext_noop("Settings"): (
         Page("settings", "campaign_settings", gettext_noop("General")),

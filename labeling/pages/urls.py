@@ -1,8 +1,28 @@
 from django.urls import include, path
 
-from labeling.pages import campaigns, chat, form, history, items, label, members, practice, webhooks
+from labeling.pages import campaigns, chat, exports, form, history, items, label, members, practice, webhooks
 
 urlpatterns = [
+    # First what annotators ask for all day: Django tries one pattern after another.
+    path("campaigns/<str:campaign_id>/label/", label.label, name="label"),
+    path("campaigns/<str:campaign_id>/label/next", label.label_next, name="label_next"),
+    path("campaigns/<str:campaign_id>/label/answers/", history.label_history, name="label_history"),
+    path(
+        "campaigns/<str:campaign_id>/label/answers/<str:own_ranking_id>/",
+        history.label_revise,
+        name="label_revise",
+    ),
+    path("campaigns/<str:campaign_id>/label/practice/", practice.label_practice, name="label_practice"),
+    path("campaigns/<str:campaign_id>/label/undo", label.label_undo, name="label_undo"),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/submit", label.label_submit, name="label_submit"),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/skip", label.label_skip, name="label_skip"),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/ahead", label.label_ahead, name="label_ahead"),
+    path(
+        "campaigns/<str:campaign_id>/label/<uuid:lease_id>/heartbeat",
+        label.label_heartbeat,
+        name="label_heartbeat",
+    ),
+    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/release", label.label_release, name="label_release"),
     path("", include("labeling.pages.quality_urls")),
     path("campaigns/", campaigns.campaign_list, name="campaign_list"),
     path("campaigns/new", campaigns.campaign_new, name="campaign_new"),
@@ -34,28 +54,10 @@ urlpatterns = [
         name="campaign_import_dataset",
     ),
     path("campaigns/<str:campaign_id>/imports/<int:import_id>/", items.import_report, name="campaign_import_report"),
+    path("campaigns/<str:campaign_id>/exports/", exports.campaign_exports, name="campaign_exports"),
     path("campaigns/<str:campaign_id>/items/", items.campaign_items, name="campaign_items"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>/", items.campaign_item, name="campaign_item"),
     path("campaigns/<str:campaign_id>/items/<str:item_id>/remove", items.item_remove, name="campaign_item_remove"),
-    path("campaigns/<str:campaign_id>/label/", label.label, name="label"),
-    path("campaigns/<str:campaign_id>/label/next", label.label_next, name="label_next"),
-    path("campaigns/<str:campaign_id>/label/answers/", history.label_history, name="label_history"),
-    path(
-        "campaigns/<str:campaign_id>/label/answers/<str:own_ranking_id>/",
-        history.label_revise,
-        name="label_revise",
-    ),
-    path("campaigns/<str:campaign_id>/label/practice/", practice.label_practice, name="label_practice"),
-    path("campaigns/<str:campaign_id>/label/undo", label.label_undo, name="label_undo"),
-    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/submit", label.label_submit, name="label_submit"),
-    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/skip", label.label_skip, name="label_skip"),
-    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/ahead", label.label_ahead, name="label_ahead"),
-    path(
-        "campaigns/<str:campaign_id>/label/<uuid:lease_id>/heartbeat",
-        label.label_heartbeat,
-        name="label_heartbeat",
-    ),
-    path("campaigns/<str:campaign_id>/label/<uuid:lease_id>/release", label.label_release, name="label_release"),
     path("campaigns/<str:campaign_id>/chat/", chat.chat, name="chat"),
     path("campaigns/<str:campaign_id>/chat/live", chat.chat_live, name="chat_live"),
     path("campaigns/<str:campaign_id>/chat/begin", chat.chat_begin, name="chat_begin"),

@@ -139,6 +139,7 @@ def make_corner(name: str, admin: User) -> Corner:
     ids = {
         "campaign_id": campaign.public_id,
         "import_id": Import.objects.create(campaign=campaign, user=admin, name="file.jsonl").pk,
+        "export_id": campaign.export_files.create(what="rankings", container="jsonl", user=admin).pk,
         "item_id": item.public_id,
         "ranking_id": ranking.public_id,
         "own_ranking_id": Ranking.objects.create(**given).public_id,

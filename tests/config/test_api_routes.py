@@ -28,6 +28,7 @@ SAME = {
     "campaign_import": "api_campaign_imports",
     "campaign_import_dataset": "api_campaign_import_dataset",
     "campaign_import_report": "api_campaign_import",
+    "campaign_exports": "api_campaign_exports",
     "campaign_items": "api_campaign_items",
     "campaign_item": "api_campaign_item",
     "campaign_item_remove": "api_campaign_item",

@@ -57,7 +57,7 @@ def test_a_reviewer_sees_only_what_they_may_open(conversations: Campaign, review
         "Overview": list(top),
         "Items": ["All items", "Source leaks"],
         "People": ["Quality", "Review"],
-        "Results": ["Report", "Health"],
+        "Results": ["Report", "Health", "Export"],
     }
     assert all(client.get(href).status_code == 200 for row in below.values() for href, _ in row.values())
 
