@@ -1,7 +1,7 @@
 """Campaigns: creating, changing, opening and closing, members.
 
-A draft is opened once it has items; open and paused turn into each other; closed can be opened again. Nothing turns
-back into a draft. People work only while a campaign is open.
+A draft is opened once there is something to do in it; open and paused turn into each other; closed can be opened
+again. Nothing turns back into a draft. People work only while a campaign is open.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import CampaignRole, User
 from labeling.audit import record
 from labeling.events import campaign_changed
-from labeling.models import Campaign, LiveChat, Membership, PastForm
+from labeling.models import Campaign, LiveChat, Membership, PastForm, QualityRules
 from labeling.protocols.basics import InvalidRanking
 from labeling.protocols.presets import PRESETS
 from labeling.protocols.questionnaire import PLAIN, Form, parse_form
@@ -69,16 +70,35 @@ def change_state(campaign: Campaign, state: str, *, by: User | None = None) -> C
     if state == campaign.state:
         return campaign
     if state not in TRANSITIONS[campaign.state]:
-        raise CampaignChangeRefused(f"A campaign that is {campaign.state} cannot become {state}.")
-    has_work = campaign.slot_count or LiveChat.objects.filter(pk=campaign.pk).exists()
-    if state == Campaign.State.OPEN and not has_work:
-        raise CampaignChangeRefused("Import items first: there is nothing to compare yet.")
+        raise CampaignChangeRefused(
+            _("A campaign that is {state} cannot become {state2}.").format(state=campaign.state, state2=state)
+        )
+    if state == Campaign.State.OPEN and (reason := obstacle_of(campaign)):
+        raise CampaignChangeRefused(reason)
     record(by, "campaign.state", campaign, before=campaign.state, after=state)
     campaign.state = state
     campaign.save(update_fields=["state"])
     campaign_changed(campaign)
     campaign_state_changed(campaign)
     return campaign
+
+
+def obstacle_of(campaign: Campaign) -> str:
+    """Why opening it would give nobody anything to do, and what to do about it; empty where it would."""
+    if campaign.slot_count or LiveChat.objects.filter(pk=campaign.pk).exists():
+        return ""
+    items = campaign.items.filter(removed_at=None)
+    if not items.exists():
+        return _("Import items first: there is nothing to compare yet.")
+    if campaign.leaks.filter(held=True, item__removed_at=None).exists():
+        return _("The items are held back, as they may show who wrote an answer. Look at the source leaks first.")
+    trains = QualityRules.objects.filter(campaign=campaign, practice_items__gt=0).exists()
+    if trains and campaign.golds.filter(item__removed_at=None).exclude(explanation="").exists():
+        return ""
+    return _(
+        "All items are gold, which only checks people. Import usual items as well, or explain the gold items and let "
+        "the quality rules train newcomers with them."
+    )
 
 
 @transaction.atomic
@@ -102,7 +122,7 @@ def update_campaign(campaign: Campaign, *, by: User | None = None, **changes: An
     for field in fields:
         setattr(campaign, field, changes[field])
     if "protocol" in fields and campaign.items.exists():
-        raise CampaignChangeRefused("The protocol is fixed once items are imported.")
+        raise CampaignChangeRefused(_("The protocol is fixed once items are imported."))
     if "guidelines" in fields:
         campaign.guidelines_version += 1
     if "form" in fields:
@@ -123,7 +143,7 @@ def form_of(campaign: Campaign, version: int | None = None) -> Form:
         return parse_form(campaign.form)
     past = campaign.past_forms.filter(version=version).values_list("form", flat=True).first()
     if past is None:
-        raise InvalidRanking(f"This campaign's questions never had the version {version}.")
+        raise InvalidRanking(_("This campaign's questions never had the version {version}.").format(version=version))
     return parse_form(past)
 
 

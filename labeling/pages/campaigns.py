@@ -10,6 +10,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest, researcher, signed_in
@@ -42,6 +43,7 @@ def campaign_context(request: AuthenticatedRequest, campaign: Campaign, page: st
         "can_review": role in REPORT_ROLES,
         "can_manage": role == CampaignRole.MANAGER,
         "next_states": sorted(campaigns.TRANSITIONS[campaign.state]),
+        "obstacle": campaigns.obstacle_of(campaign),
     }
 
 
@@ -81,7 +83,7 @@ def campaign_new(request: AuthenticatedRequest) -> HttpResponse:
     form = NewCampaignForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         campaign = campaigns.create_campaign(request.user, **form.cleaned_data)
-        messages.success(request, "The campaign is a draft. Bring in what is to be compared, then open it.")
+        messages.success(request, _("The campaign is a draft. Bring in what is to be compared, then open it."))
         return redirect("campaign_import", campaign.public_id)
     context = {"form": form, "presets": PRESETS}
     return render(request, "labeling/campaign_new.html", context, status=422 if form.errors else 200)
@@ -139,7 +141,7 @@ def campaign_settings(request: AuthenticatedRequest, campaign: Campaign) -> Http
     if request.method == "POST" and form.is_valid():
         try:
             campaigns.update_campaign(Campaign.objects.get(pk=campaign.pk), by=request.user, **form.cleaned_data)
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("campaign_settings", campaign.public_id)
         except (campaigns.CampaignChangeRefused, InvalidForm) as refusal:
             form.add_error(None, str(refusal))
@@ -153,7 +155,7 @@ def campaign_settings(request: AuthenticatedRequest, campaign: Campaign) -> Http
 def campaign_state(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     try:
         changed = campaigns.change_state(campaign, request.POST.get("state", ""), by=request.user)
-        messages.success(request, f"The campaign is {changed.get_state_display().lower()}.")
+        messages.success(request, _("The campaign is {state}.").format(state=changed.get_state_display().lower()))
     except campaigns.CampaignChangeRefused as refusal:
         messages.error(request, str(refusal))
     return redirect("campaign_detail", campaign.public_id)
@@ -163,7 +165,9 @@ def campaign_state(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
 @require_POST
 def campaign_delete(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     retention.delete_campaign(campaign, now=timezone.now(), by=request.user)
-    messages.success(request, f"{campaign} is deleted. You find it below, should you want it back.")
+    messages.success(
+        request, _("{campaign} is deleted. You find it below, should you want it back.").format(campaign=campaign)
+    )
     return redirect("campaign_list")
 
 
@@ -171,5 +175,5 @@ def campaign_delete(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
 @require_POST
 def campaign_restore(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     retention.restore_campaign(campaign, by=request.user)
-    messages.success(request, f"{campaign} is back, closed. Open it when it shall go on.")
+    messages.success(request, _("{campaign} is back, closed. Open it when it shall go on.").format(campaign=campaign))
     return redirect("campaign_detail", campaign.public_id)

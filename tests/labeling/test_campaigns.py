@@ -16,7 +16,11 @@ from labeling.campaigns import (
     set_member,
     update_campaign,
 )
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, Contribution, LapsedLease, Membership, Slot
+from labeling.quality.gold import mark_gold
+from labeling.quality.rules import change_rules
+from tests.conftest import client_for, make_member, make_user
 from tests.labeling.conftest import add_items, claim, submit
 
 
@@ -112,3 +116,31 @@ def test_a_lower_overlap_keeps_leased_slots_before_open_ones_and_remembers_the_r
     kept = Slot.objects.get(state="leased").lease
     assert {kept, LapsedLease.objects.get().lease} == tasks
     assert slots_per_item(campaign) == [1]
+
+
+def test_a_campaign_of_gold_items_says_what_it_needs_and_opens_for_training(campaign: Campaign, manager: User):
+    campaign.state = "draft"
+    campaign.save(update_fields=["state"])
+    golds = [mark_gold(item, tiers=[[0], [1]], user=manager) for item in add_items(campaign, 2)]
+    address = f"/campaigns/{campaign.public_id}/"
+    page = client_for(manager).get(address).text
+    assert "All items are gold" in page and 'value="open"' not in page
+    with pytest.raises(CampaignChangeRefused, match="All items are gold"):
+        change_state(campaign, "open")
+    change_rules(campaign, practice_items=2)
+    with pytest.raises(CampaignChangeRefused, match="explain the gold items"):
+        change_state(campaign, "open")
+    mark_gold(golds[0].item, tiers=[[0], [1]], user=manager, explanation="The other one is rude.")
+    assert 'value="open"' in client_for(manager).get(address).text
+    assert change_state(campaign, "open").state == "open"
+    newcomer = client_for(make_member(campaign, make_user("nina"), "annotator"))
+    assert newcomer.post(f"{address}label/next")["Location"].endswith("/label/practice/")
+
+
+def test_a_campaign_whose_items_are_all_held_back_says_so(campaign: Campaign, manager: User):
+    campaign.state = "draft"
+    campaign.save(update_fields=["state"])
+    change_rules(campaign, hold_leaks=True)
+    import_rows(campaign, [{"prompt": "Who?", "completions": ["I am ChatGPT.", "Nobody."]}], name="leaky")
+    with pytest.raises(CampaignChangeRefused, match="held back"):
+        change_state(campaign, "open")
