@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 
 TEXT_SIZES = ("normal", "large", "largest")
-LAYOUTS = ("columns", "stacked", "tabs")
+LAYOUTS = ("auto", "columns", "stacked", "tabs")
 # Keys of the annotator's screen that may be moved elsewhere. Enter, Escape and the arrows are the same everywhere.
 KEYS = (*"1234567890", "=", *"cdefghjkpqrstu", "?", "[", "]")
 
@@ -29,7 +30,8 @@ class Preferences:
     language: str = ""
     """Empty: what the browser asks for."""
     text_size: str = "normal"
-    layout: str = "columns"
+    layout: str = "auto"
+    """Side by side; on a narrow screen one below the other, long ones one at a time."""
     raw: bool = False
     """Texts as they were written instead of rendered."""
     wrap: bool = True
@@ -70,7 +72,7 @@ def _value(name: str, text: str) -> object:
         return _keys(text)
     choices = {"language": ("", *dict(settings.LANGUAGES)), "text_size": TEXT_SIZES, "layout": LAYOUTS}
     if text not in choices.get(name, ()):
-        raise InvalidPreference(f"{name} cannot be {text[:20]!r}.")
+        raise InvalidPreference(_("{name} cannot be {text!r}.").format(name=name, text=text[:20]))
     return text
 
 
@@ -81,12 +83,12 @@ def _keys(text: str) -> dict[str, str]:
     except ValueError:
         given = None
     if not isinstance(given, dict):
-        raise InvalidPreference("Keys are an object.")
+        raise InvalidPreference(_("Keys are an object."))
     moved = {old: new for old, new in given.items() if old != new}
     places = [moved.get(key, key) for key in KEYS]
     for old, new in moved.items():
         if old not in KEYS or not isinstance(new, str) or len(new) != 1 or not new.isprintable() or new == " ":
-            raise InvalidPreference(f"{old[:10]!r} cannot be moved to {str(new)[:10]!r}.")
+            raise InvalidPreference(_("{old!r} cannot be moved to {new!r}.").format(old=old[:10], new=str(new)[:10]))
         if places.count(new) > 1:
-            raise InvalidPreference(f"{new} is taken by another action.")
+            raise InvalidPreference(_("{new} is taken by another action.").format(new=new))
     return moved

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from accounts.preferences import set_preferences
 from labeling.data.importing import import_rows
-from labeling.models import Ranking
+from labeling.models import Ranking, Slot
+from labeling.protocols.presets import PRESETS
 from tests.e2e.test_annotator import SignIn, begin, lease_of, make_campaign, next_item, shown
 
 if TYPE_CHECKING:
@@ -126,3 +128,52 @@ def test_an_own_answer_is_found_and_changed_by_keys(page: Page, sign_in: SignIn)
     page.get_by_text("Your answer is changed.").wait_for()
     old, new = Ranking.objects.order_by("pk")
     assert (old.status, new.status, new.tiers) == ("superseded", "accepted", list(reversed(old.tiers)))
+
+
+def test_long_answers_are_shown_one_at_a_time_on_a_phone_unless_somebody_chose(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("pair", size=2, items=0)
+    long, short = "A sentence that goes on for a while. " * 60, "Short."
+    for texts in ([long, long + "!"], [short, short + "!"]):
+        import_rows(campaign, [{"prompt": "When?", "completions": texts}], name="x")
+    Slot.objects.filter(item=campaign.items.latest("pk")).update(priority=1)
+    page.set_viewport_size({"width": 390, "height": 844})
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    cards = page.locator(".answer-card")
+    assert [card.is_visible() for card in cards.all()] == [True, False]
+    page.evaluate("scrollTo(0, 700)")
+    page.keyboard.press("]")
+    assert [card.is_visible() for card in cards.all()] == [False, True]
+    top, letters = page.locator(".cards").bounding_box(), page.locator("#card-tabs").bounding_box()
+    assert top and letters
+    assert top["y"] >= letters["y"] + letters["height"] - 1  # what was not read yet begins at its beginning
+    page.keyboard.press("[")
+    assert page.evaluate("scrollY") == 700
+    page.get_by_role("button", name="B", exact=True).click()
+    assert [card.is_visible() for card in cards.all()] == [False, True]
+    lease = lease_of(page)
+    page.get_by_role("button", name="A is better").click()
+    next_item(page, lease)
+    assert [card.is_visible() for card in cards.all()] == [True, True]
+    with page.expect_response("**/preferences"):
+        page.locator("#view > summary").click()
+        page.get_by_label("One below the other").check()
+    with page.expect_response("**/undo"):
+        page.get_by_role("button", name="Undo").last.click()
+    page.wait_for_function("document.querySelector('.cards').offsetHeight > 1500")
+    assert [card.is_visible() for card in cards.all()] == [True, True]
+
+
+def test_what_is_required_on_a_hidden_answer_is_shown(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("pair", size=2)
+    campaign.form = PRESETS["stiennon"].form.document()
+    campaign.save(update_fields=["form"])
+    set_preferences(annotator, {"layout": "tabs"})
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    for question in page.locator("#card-A .pick").all():
+        question.locator(".point").first.click()
+    page.locator(".choices button").first.click()
+    page.locator("#card-B").wait_for()
+    assert page.evaluate("document.activeElement.closest('.answer-card').id") == "card-B"
+    assert not Ranking.objects.exists()

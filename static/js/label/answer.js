@@ -2,6 +2,7 @@
 // The rank menus are the only state. Everything else is read from them.
 import { gettext } from "../i18n.js";
 import { $, $$, isRanking, problem, say } from "./dom.js";
+import { neighbour, reveal } from "./layout.js";
 import { activeTime, isCalm, press } from "./time.js";
 
 const UNSURE = "button[value=cannot_tell]";
@@ -76,12 +77,14 @@ function rankNext(card) {
 
 // -- The marked card (roving focus) --------------------------------------------------------------------------------------
 
-const marked = () => $(".answer-card[tabindex='0']") || cards()[0];
+const marked = () => $(".answer-card[tabindex='0']:not([hidden])") || $(".answer-card:not([hidden])");
 
 function mark(card, focus = true) {
   for (const other of cards()) other.tabIndex = other === card ? 0 : -1;
   if (!focus) return;
+  const turned = reveal(card);
   card.focus({ preventScroll: true });
+  if (turned) return; // that has a place of its own
   const fits = card.offsetHeight < 0.6 * innerHeight;
   card.scrollIntoView({ block: fits ? "nearest" : "start" }); // of a long one, its beginning
 }
@@ -90,6 +93,14 @@ function markNext(step) {
   if (!document.activeElement.closest(".answer-card")) return mark(marked());
   const all = cards();
   mark(all[(all.indexOf(marked()) + step + all.length) % all.length]);
+}
+
+// To the next or the previous answer, where one is shown at a time.
+export function turn(step) {
+  const card = neighbour(step);
+  if (!card) return;
+  reveal(card);
+  if (isRanking()) mark(card);
 }
 
 function rankMarked(rank) {
@@ -171,6 +182,7 @@ function nextPick(group) {
   const all = $$("[data-pick]");
   const at = all.indexOf(group) + 1;
   const open = [...all.slice(at), ...all.slice(0, at)].find((other) => !$("input:checked", other));
+  if (open) reveal(open);
   (open ? $("input", open) : restingPlace()).focus();
 }
 
@@ -178,6 +190,7 @@ function nextEdit() {
   const texts = $$(".answer-questions textarea");
   const next = texts[(texts.indexOf(document.activeElement) + 1) % texts.length];
   if (!next) return;
+  reveal(next);
   next.closest("details").open = true;
   next.focus();
 }

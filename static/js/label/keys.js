@@ -1,11 +1,11 @@
 // Every action has a key.
-import { answerAction, moveMarked, pickAction, submit } from "./answer.js";
+import { answerAction, moveMarked, pickAction, submit, turn } from "./answer.js";
 import { $, $$, task } from "./dom.js";
 import { meaningOf } from "./keymap.js";
 import { closeAll, open, panels } from "./panels.js";
 import { pause } from "./pause.js";
 import { press } from "./time.js";
-import { toggleDiff, turnTab } from "./view.js";
+import { toggleDiff } from "./view.js";
 
 const COMMON = {
   f: () => open($("#notes"), $("#notes input")),
@@ -14,8 +14,8 @@ const COMMON = {
   g: () => open($("#guidelines"), $(".drawer-body")),
   u: () => press($("#undo")),
   d: toggleDiff,
-  "[": () => turnTab(-1),
-  "]": () => turnTab(1),
+  "[": () => turn(-1),
+  "]": () => turn(1),
   p: pause,
   h: () => $("#history").click(),
   "?": () => $("#keys").showModal(),

@@ -5,15 +5,16 @@ import { $, $$, isRanking, say } from "./dom.js";
 import { restoreDraft } from "./drafts.js";
 import { showKeys } from "./keymap.js";
 import "./keys.js";
+import { layOut, watchBar } from "./layout.js";
 import "./lease.js";
 import { rememberGuidelines } from "./panels.js";
 import * as steps from "./steps.js";
 import { restartTime } from "./time.js";
-import { showTabs } from "./view.js";
 
 function begin() {
   restoreDraft();
-  showTabs();
+  layOut();
+  watchBar();
   showKeys($("#task"));
   for (const row of $$("#keys [data-for]")) {
     row.hidden = isRanking() ? row.dataset.for !== "ranking" : row.dataset.for !== "pair";

@@ -4,6 +4,9 @@ import { activeTime, setPaused, workedTime } from "./time.js";
 
 const MS_PER_WORD = 30; // 2,000 words a minute
 const FEW_WORDS = 60;
+const NOTE_MS = 10_000;
+
+let noteTimer = 0;
 
 export function pause() {
   setPaused(true);
@@ -27,4 +30,6 @@ document.addEventListener("submit", (event) => {
   if (event.target.id !== "answer" || event.defaultPrevented) return;
   const words = (task().querySelector(".workspace")?.textContent.match(/\S+/g) || []).length;
   $("#pace").hidden = words < FEW_WORDS || activeTime() > words * MS_PER_WORD;
+  clearTimeout(noteTimer);
+  noteTimer = setTimeout(() => { $("#pace").hidden = true; }, NOTE_MS);
 });

@@ -1,6 +1,7 @@
 // How the screen looks: text size, layout, raw text, differences. Kept with the account.
 import { toast } from "../toast.js";
-import { $, $$ } from "./dom.js";
+import { $ } from "./dom.js";
+import { layOut } from "./layout.js";
 import { post } from "./net.js";
 
 const MADE_BY_SERVER = ["raw", "diff"];
@@ -16,7 +17,7 @@ function show() {
   const chosen = new FormData($("#view-form"));
   for (const part of ["text_size", "layout"]) document.body.dataset[part === "layout" ? "layout" : "textSize"] = chosen.get(part);
   document.body.dataset.wrap = chosen.getAll("wrap").at(-1);
-  showTabs();
+  layOut();
 }
 
 document.addEventListener("change", async (event) => {
@@ -30,36 +31,4 @@ document.addEventListener("click", (event) => { if (event.target.closest("[data-
 
 export function toggleDiff() {
   $("#view-form input[name=diff][type=checkbox]").click();
-}
-
-// -- One answer at a time ------------------------------------------------------------------------------------------------
-
-const cards = () => $$(".answer-card");
-
-// Shows one card and hides the others, where that layout is chosen.
-export function showTabs(current = cards()[0]) {
-  const on = document.body.dataset.layout === "tabs" && cards().length > 0;
-  $("#card-tabs")?.remove();
-  for (const card of cards()) card.hidden = on && card !== current;
-  if (!on) return;
-  const bar = document.createElement("div");
-  bar.id = "card-tabs";
-  bar.role = "group";
-  bar.ariaLabel = $("#view-form").dataset.tabs;
-  for (const card of cards()) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "button small";
-    button.textContent = card.dataset.label;
-    button.ariaPressed = String(card === current);
-    button.addEventListener("click", () => { showTabs(card); $(`#card-tabs [aria-pressed=true]`).focus(); });
-    bar.append(button);
-  }
-  $(".cards").before(bar);
-}
-
-export function turnTab(step) {
-  const all = cards();
-  const at = all.findIndex((card) => !card.hidden);
-  showTabs(all[(at + step + all.length) % all.length]);
 }
