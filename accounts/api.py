@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied, ValidationError
@@ -139,19 +140,19 @@ class Tokens(ApiView):
     def mine(self) -> QuerySet[ApiToken]:
         return ApiToken.objects.filter(user=self.user, revoked_at=None).order_by("-pk")
 
-    @extend_schema(operation_id="tokens_list", responses=TokenSerializer(many=True))
+    @extend_schema(operation_id="tokens_list", parameters=[CURSOR], responses=page_of(TokenSerializer))
     def get(self, request: Request) -> Response:
-        """Your tokens."""
-        return Response(TokenSerializer(self.mine(), many=True).data)
+        """Your tokens, newest first."""
+        return self.page(self.mine(), TokenSerializer)
 
     @extend_schema(request=NewTokenSerializer, responses={201: MadeTokenSerializer})
     def post(self, request: Request) -> Response:
         """Make a token; it is shown only now. Needs a session: a token makes no other tokens."""
         if isinstance(request.auth, ApiToken):
-            raise PermissionDenied("A token cannot make tokens. Sign in to make one.")
+            raise PermissionDenied(_("A token cannot make tokens. Sign in to make one."))
         data = self.valid(NewTokenSerializer)
         if self.mine().filter(name=data["name"]).exists():
-            raise ValidationError({"name": "You have a token of this name. Revoke it or choose another name."})
+            raise ValidationError({"name": _("You have a token of this name. Revoke it or choose another name.")})
         row, token = tokens.create_token(self.user, **data)
         return Response({**TokenSerializer(row).data, "token": token}, status=201)
 

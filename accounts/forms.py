@@ -6,6 +6,7 @@ from allauth.account.forms import LoginForm
 from django import forms
 from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
 from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ApiToken, CampaignRole, Scope, SiteRole, User
 from labeling.models import Campaign
@@ -17,33 +18,33 @@ class SignInForm(LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         login = self.fields["login"]
-        login.label = "Username or email"
+        login.label = _("Username or email")
         login.widget.attrs = {"autocomplete": "username", "autofocus": True}
-        self.fields["remember"].label = "Remember me"
+        self.fields["remember"].label = _("Remember me")
 
 
 class InviteForm(forms.Form):
     """An admin invites to the site and, if wanted, to a campaign."""
 
-    role = forms.ChoiceField(choices=SiteRole.choices, initial=SiteRole.ANNOTATOR, label="Site role")
+    role = forms.ChoiceField(choices=SiteRole.choices, initial=SiteRole.ANNOTATOR, label=_("Site role"))
     campaign = forms.ModelChoiceField(
-        Campaign.objects.filter(deleted_at=None), required=False, empty_label="No campaign"
+        Campaign.objects.filter(deleted_at=None), required=False, empty_label=_("No campaign")
     )
     campaign_role = forms.ChoiceField(
-        choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label="Role in the campaign"
+        choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label=_("Role in the campaign")
     )
-    email = forms.EmailField(required=False, help_text="Optional; filled in for them. Nothing is sent.")
-    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label="Valid for (days)")
+    email = forms.EmailField(required=False, help_text=_("Optional; filled in for them. Nothing is sent."))
+    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label=_("Valid for (days)"))
 
 
 class CampaignInviteForm(forms.Form):
     """A manager invites to one campaign."""
 
     campaign_role = forms.ChoiceField(
-        choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label="Role in the campaign"
+        choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label=_("Role in the campaign")
     )
-    email = forms.EmailField(required=False, help_text="Optional; filled in for them. Nothing is sent.")
-    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label="Valid for (days)")
+    email = forms.EmailField(required=False, help_text=_("Optional; filled in for them. Nothing is sent."))
+    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label=_("Valid for (days)"))
 
 
 class AcceptForm(forms.Form):
@@ -52,12 +53,12 @@ class AcceptForm(forms.Form):
     username = forms.CharField(
         max_length=150,
         validators=[UnicodeUsernameValidator()],
-        help_text="Shown to the people who run the campaigns. Letters, digits and @ . + - _",
+        help_text=_("Shown to the people who run the campaigns. Letters, digits and @ . + - _"),
         widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "autofocus": True}),
     )
     email = forms.EmailField(
         required=False,
-        help_text="Optional. You can sign in with it, too.",
+        help_text=_("Optional. You can sign in with it, too."),
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
     password = forms.CharField(
@@ -69,13 +70,13 @@ class AcceptForm(forms.Form):
     def clean_username(self) -> str:
         username: str = User.normalize_username(self.cleaned_data["username"])
         if User.objects.filter(username__iexact=username).exists():
-            raise forms.ValidationError("This user name is taken.")
+            raise forms.ValidationError(_("This user name is taken."))
         return username
 
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"]
         if email and User.objects.filter(email__iexact=email).exists():
-            raise forms.ValidationError("An account with this address exists. Sign in, then open the link again.")
+            raise forms.ValidationError(_("An account with this address exists. Sign in, then open the link again."))
         return email
 
     def clean(self) -> dict[str, Any]:
@@ -94,9 +95,9 @@ class RoleForm(forms.Form):
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(max_length=80, help_text="What it is for, e.g. “export script”.")
-    scope = forms.ChoiceField(choices=Scope.choices, initial=Scope.READ, label="What it may do, at most")
-    days = forms.IntegerField(min_value=1, max_value=365, initial=90, label="Valid for (days)")
+    name = forms.CharField(max_length=80, help_text=_("What it is for, e.g. “export script”."))
+    scope = forms.ChoiceField(choices=Scope.choices, initial=Scope.READ, label=_("What it may do, at most"))
+    days = forms.IntegerField(min_value=1, max_value=365, initial=90, label=_("Valid for (days)"))
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -105,5 +106,5 @@ class TokenForm(forms.Form):
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if ApiToken.objects.filter(user=self.user, name=name, revoked_at=None).exists():
-            raise forms.ValidationError("You have a token of this name. Revoke it or choose another name.")
+            raise forms.ValidationError(_("You have a token of this name. Revoke it or choose another name."))
         return name

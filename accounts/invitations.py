@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts.models import CampaignRole, Invitation, SiteRole, User
 from accounts.tokens import digest_of
@@ -52,7 +53,7 @@ def create_invitation(
 ) -> tuple[Invitation, str]:
     """A new invitation and its token, which cannot be shown again."""
     if not may_invite(sender, role=role, campaign=campaign):
-        raise InvitationRefused("You may not invite people to this.")
+        raise InvitationRefused(_("You may not invite people to this."))
     token = secrets.token_urlsafe(32)
     invitation = Invitation.objects.create(
         digest=digest_of(token),
@@ -89,7 +90,7 @@ def accept_as_new_person(token: str, *, username: str, email: str, password: str
             user = User.objects.create_user(username, email, password, role=invitation.role)
     except IntegrityError:
         # The form looked before; somebody else took the name or the address in between.
-        raise CannotJoin("This user name or email address has just been taken.") from None
+        raise CannotJoin(_("This user name or email address has just been taken.")) from None
     _use(invitation, user)
     return user
 
@@ -99,18 +100,18 @@ def accept_as(user: User, token: str) -> Invitation:
     """Give somebody who has an account the membership. Their site role stays as it is."""
     invitation = find_usable(token, lock=True)
     if invitation.campaign is None:
-        raise CannotJoin("You have an account already; this invitation is for somebody new.")
+        raise CannotJoin(_("You have an account already; this invitation is for somebody new."))
     _use(invitation, user)
     return invitation
 
 
 def _use(invitation: Invitation, user: User) -> None:
     if invitation.campaign is not None:
-        _, created = Membership.objects.get_or_create(
+        _membership, created = Membership.objects.get_or_create(
             campaign=invitation.campaign, user=user, defaults={"role": invitation.campaign_role}
         )
         if not created:
-            raise CannotJoin("You are a member of this campaign already.")
+            raise CannotJoin(_("You are a member of this campaign already."))
     invitation.accepted_by, invitation.accepted_at = user, timezone.now()
     invitation.save(update_fields=["accepted_by", "accepted_at"])
 

@@ -7,18 +7,19 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class SiteRole(models.TextChoices):
-    ADMIN = "admin", "Admin"
-    RESEARCHER = "researcher", "Researcher"
-    ANNOTATOR = "annotator", "Annotator"
+    ADMIN = "admin", _("Admin")
+    RESEARCHER = "researcher", _("Researcher")
+    ANNOTATOR = "annotator", _("Annotator")
 
 
 class CampaignRole(models.TextChoices):
-    MANAGER = "manager", "Manager"
-    REVIEWER = "reviewer", "Reviewer"
-    ANNOTATOR = "annotator", "Annotator"
+    MANAGER = "manager", _("Manager")
+    REVIEWER = "reviewer", _("Reviewer")
+    ANNOTATOR = "annotator", _("Annotator")
 
 
 class User(AbstractUser):
@@ -29,13 +30,13 @@ class User(AbstractUser):
         constraints = [
             # People sign in with either, in any case; neither may be ambiguous.
             models.UniqueConstraint(
-                Lower("username"), name="username_is_unique", violation_error_message="This user name is taken."
+                Lower("username"), name="username_is_unique", violation_error_message=_("This user name is taken.")
             ),
             models.UniqueConstraint(
                 Lower("email"),
                 condition=~Q(email=""),
                 name="email_is_unique",
-                violation_error_message="An account with this address exists.",
+                violation_error_message=_("An account with this address exists."),
             ),
         ]
 
@@ -79,10 +80,10 @@ class Invitation(models.Model):
 class Scope(models.TextChoices):
     """What a token may do of what its person may; each includes those before it."""
 
-    READ = "read", "Read: see what you may see, change nothing"
-    LABEL = "label", "Label: take items and answer them"
-    MANAGE = "manage", "Manage: campaigns, items, members, runs and models"
-    ADMIN = "admin", "Admin: people of the whole site, too"
+    READ = "read", _("Read: see what you may see, change nothing")
+    LABEL = "label", _("Label: take items and answer them")
+    MANAGE = "manage", _("Manage: campaigns, items, members, runs and models")
+    ADMIN = "admin", _("Admin: people of the whole site, too")
 
 
 class ApiToken(models.Model):

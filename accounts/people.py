@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import SiteRole, User
 from labeling.audit import record
@@ -12,7 +13,7 @@ class LastAdmin(Exception):
     """The change would leave the site without an active admin."""
 
     def __init__(self) -> None:
-        super().__init__("This is the last active admin. Make somebody else an admin first.")
+        super().__init__(_("This is the last active admin. Make somebody else an admin first."))
 
 
 @transaction.atomic

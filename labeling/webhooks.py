@@ -21,6 +21,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from accounts.ids import new_public_id
 from accounts.models import User
@@ -28,12 +30,12 @@ from config import outbound
 from labeling.models import Campaign, Delivery, Import, Ranking, Webhook
 
 EVENTS = {
-    "answer.accepted": "Answers were given (many at once)",
-    "campaign.state": "A campaign was opened, paused or closed",
-    "import.finished": "A file was imported",
+    "answer.accepted": _("Answers were given (many at once)"),
+    "campaign.state": _("A campaign was opened, paused or closed"),
+    "import.finished": _("A file was imported"),
 }
 """What a campaign's webhooks can hear of."""
-SITE_EVENTS = EVENTS | {"run.finished": "A training run is over", "artifact.ready": "A model is ready"}
+SITE_EVENTS = EVENTS | {"run.finished": _("A training run is over"), "artifact.ready": _("A model is ready")}
 TEST = "test"
 DELAYS = [timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21600, 43200)]  # after each attempt but the last
 SENDING = timedelta(seconds=3 * outbound.DEADLINE)  # how long an attempt belongs to the worker that makes it
@@ -60,9 +62,9 @@ def create_webhook(user: User, *, url: str, events: list[str], campaign: Campaig
     except outbound.NotAllowed as error:
         raise WebhookRefused(str(error)) from None
     if unknown := set(events) - events_for(campaign).keys():
-        raise WebhookRefused(f"There is no event {min(unknown)!r} here.")
+        raise WebhookRefused(_("There is no event {name!r} here.").format(name=min(unknown)))
     if Webhook.objects.filter(campaign=campaign).count() >= MOST:
-        raise WebhookRefused(f"There are {MOST} webhooks already.")
+        raise WebhookRefused(_("There are {MOST} webhooks already.").format(MOST=MOST))
     return Webhook.objects.create(
         campaign=campaign, url=url, events=events, created_by=user, answers_after=_newest_answer()
     )
@@ -70,7 +72,7 @@ def create_webhook(user: User, *, url: str, events: list[str], campaign: Campaig
 
 def events_for(campaign: Campaign | None) -> dict[str, str]:
     """Events to choose from. Who manages a campaign need not know of the runs on it."""
-    return EVENTS if campaign else SITE_EVENTS
+    return {name: str(words) for name, words in (EVENTS if campaign else SITE_EVENTS).items()}
 
 
 def secret_of(webhook: Webhook) -> str:
@@ -258,9 +260,9 @@ def _record(delivery: Delivery, status: int | None, outcome: str, now: datetime)
 
 def _stop(delivery: Delivery) -> None:
     """Nobody has listened for most of a day, or said to be gone: leave the address alone."""
-    reason = f"Turned off after {delivery.attempts} attempts without success."
+    reason = gettext_noop("Turned off after {attempts} attempts without success.").format(attempts=delivery.attempts)
     if delivery.status == GONE:
-        reason = "Turned off: the other side says that it is gone."
+        reason = gettext_noop("Turned off: the other side says that it is gone.")
     Webhook.objects.filter(pk=delivery.webhook_id).update(is_active=False, stopped=reason)
 
 

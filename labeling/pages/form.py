@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from accounts.access import AuthenticatedRequest
@@ -33,7 +34,7 @@ def campaign_form(request: AuthenticatedRequest, campaign: Campaign) -> HttpResp
     if action == "save":
         problem = invalid or _save(campaign, document)
         if not problem:
-            messages.success(request, "Saved. New answers are asked for like this.")
+            messages.success(request, _("Saved. New answers are asked for like this."))
             return _back(request, campaign)
     context = campaign_context(request, campaign, "form") | {
         "document": document,

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import CampaignRole, User
 from labeling.data.formats import columns
@@ -28,7 +29,7 @@ class CampaignForm(forms.ModelForm):
     guidelines = forms.CharField(
         required=False,
         max_length=MAX_GUIDELINES,
-        help_text="Markdown. Annotators can open it beside every item.",
+        help_text=_("Markdown. Annotators can open it beside every item."),
         widget=forms.Textarea(attrs={"rows": 12}),
     )
 
@@ -36,7 +37,7 @@ class CampaignForm(forms.ModelForm):
         model = Campaign
         fields = ["name", "protocol", "overlap", "order", "edit_minutes", "guidelines"]
         widgets = {"protocol": forms.RadioSelect, "order": forms.RadioSelect}
-        help_texts = {"overlap": "How many people answer each item. More than one shows how far they agree."}
+        help_texts = {"overlap": _("How many people answer each item. More than one shows how far they agree.")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,16 +70,16 @@ class NewCampaignForm(CampaignForm):
 
 class ImportForm(forms.Form):
     file = forms.FileField(
-        label="File",
-        help_text="JSON, CSV or Parquet; plain, gzip or zstd.",
+        label=_("File"),
+        help_text=_("JSON, CSV or Parquet; plain, gzip or zstd."),
         widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst"}),
     )
 
     form = forms.ChoiceField(
-        label="Read it as",
+        label=_("Read it as"),
         required=False,
         choices=[
-            ("", "What each row looks like"),
+            ("", _("What each row looks like")),
             *((format.name, format.title) for format in FORMATS.values()),
             (columns.NAME, columns.TITLE),
         ],
@@ -87,18 +88,24 @@ class ImportForm(forms.Form):
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
         if file.size > MAX_UPLOAD:
-            raise forms.ValidationError("This file is larger than 1 GiB. Use `manage.py import_items` on the server.")
+            raise forms.ValidationError(
+                _("This file is larger than 1 GiB. Use `manage.py import_items` on the server.")
+            )
         return file
 
 
 class DatasetForm(forms.Form):
     """A dataset of the Hugging Face hub, or (for admins) a folder of the server."""
 
-    name = forms.CharField(max_length=250, label="Name", help_text="On the hub, such as Anthropic/hh-rlhf.")
+    name = forms.CharField(max_length=250, label=_("Name"), help_text=_("On the hub, such as Anthropic/hh-rlhf."))
     subset = forms.CharField(max_length=100, initial="default")
     split = forms.CharField(max_length=100, initial="train")
     limit = forms.IntegerField(
-        min_value=0, max_value=2**31 - 1, initial=0, label="Most rows", help_text="0 takes all; 100 show what comes."
+        min_value=0,
+        max_value=2**31 - 1,
+        initial=0,
+        label=_("Most rows"),
+        help_text=_("0 takes all; 100 show what comes."),
     )
 
     def dataset(self) -> Dataset:
@@ -148,9 +155,9 @@ class ColumnsForm(forms.Form):
 class WebhookForm(forms.Form):
     """An address that wants to hear what happens."""
 
-    url = forms.URLField(max_length=500, label="Address", assume_scheme="https", help_text="Begins with https://")
+    url = forms.URLField(max_length=500, label=_("Address"), assume_scheme="https", help_text=_("Begins with https://"))
     events = forms.MultipleChoiceField(
-        required=False, widget=forms.CheckboxSelectMultiple, help_text="None chosen stands for all."
+        required=False, widget=forms.CheckboxSelectMultiple, help_text=_("None chosen stands for all.")
     )
 
     def __init__(self, *args: Any, campaign: Campaign | None, **kwargs: Any) -> None:
@@ -167,13 +174,13 @@ class RoleForm(forms.Form):
 class MemberForm(RoleForm):
     """Add somebody who has an account."""
 
-    username = forms.CharField(max_length=150, label="User name")
+    username = forms.CharField(max_length=150, label=_("User name"))
     field_order = ["username", "role"]
 
     def clean_username(self) -> User:
         person = User.objects.filter(username=self.cleaned_data["username"], is_active=True).first()
         if person is None:
-            raise forms.ValidationError("Nobody here has this user name. Invite them with a link instead.")
+            raise forms.ValidationError(_("Nobody here has this user name. Invite them with a link instead."))
         return person
 
 
@@ -181,12 +188,12 @@ class RulesForm(forms.ModelForm):
     """What a campaign does about quality by itself."""
 
     GROUPS = {
-        "Practice": ("practice_items", "practice_accuracy"),
-        "Checks": ("check_every", "gold_accuracy", "pause_suspects"),
-        "Review": ("review_share",),
-        "How many answers": ("most_overlap", "certainty"),
-        "Who wrote it": ("leak_words", "hold_leaks"),
-        "Pay": ("hourly_pay", "currency", "most_seconds"),
+        _("Practice"): ("practice_items", "practice_accuracy"),
+        _("Checks"): ("check_every", "gold_accuracy", "pause_suspects"),
+        _("Review"): ("review_share",),
+        _("How many answers"): ("most_overlap", "certainty"),
+        _("Who wrote it"): ("leak_words", "hold_leaks"),
+        _("Pay"): ("hourly_pay", "currency", "most_seconds"),
     }
 
     class Meta:
@@ -196,4 +203,4 @@ class RulesForm(forms.ModelForm):
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
         """The fields under their headings."""
-        return [(title, [self[name] for name in names]) for title, names in self.GROUPS.items()]
+        return [(str(title), [self[name] for name in names]) for title, names in self.GROUPS.items()]

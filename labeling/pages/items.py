@@ -55,7 +55,7 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
             if not columns or columns.is_bound:
                 preview = preview_file(file, campaign.protocol, chosen=chosen, is_cut="cut" in request.POST)
         elif columns and not columns.is_valid():
-            form.add_error("form", "Say which columns have the prompt and the answers.")
+            form.add_error("form", _("Say which columns have the prompt and the answers."))
         else:
             try:
                 bring = store_upload if is_large(file, file.size) else import_file

@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -29,7 +30,12 @@ def campaign_members(request: AuthenticatedRequest, campaign: Campaign) -> HttpR
         member = campaigns.set_member(
             campaign, form.cleaned_data["username"], form.cleaned_data["role"], by=request.user
         )
-        messages.success(request, f"{member.user} is {member.get_role_display().lower()} of this campaign.")
+        messages.success(
+            request,
+            _("{user} has the role “{role}” in this campaign.").format(
+                user=member.user, role=member.get_role_display()
+            ),
+        )
         return redirect("campaign_members", campaign.public_id)
     find = wanted(request.GET)
     members = campaign.memberships.select_related("user").filter(user__username__icontains=find)
@@ -49,7 +55,9 @@ def member_role(request: AuthenticatedRequest, campaign: Campaign, user_id: int)
     form = RoleForm(request.POST)
     if form.is_valid():
         changed = campaigns.set_member(campaign, membership.user, form.cleaned_data["role"], by=request.user)
-        messages.success(request, f"{changed.user} is now {changed.get_role_display().lower()}.")
+        messages.success(
+            request, _("{user} has the role “{role}” now.").format(user=changed.user, role=changed.get_role_display())
+        )
     return _back_to_members(request, campaign)
 
 
@@ -58,7 +66,7 @@ def member_role(request: AuthenticatedRequest, campaign: Campaign, user_id: int)
 def member_remove(request: AuthenticatedRequest, campaign: Campaign, user_id: int) -> HttpResponse:
     membership = get_object_or_404(campaign.memberships.select_related("user"), user=user_id)
     campaigns.remove_member(campaign, membership.user, by=request.user)
-    messages.success(request, f"{membership.user} is no longer a member. Their answers stay.")
+    messages.success(request, _("{user} is no longer a member. Their answers stay.").format(user=membership.user))
     return _back_to_members(request, campaign)
 
 
@@ -76,7 +84,7 @@ def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> H
     form, link, status = CampaignInviteForm(request.POST or None), "", 200
     if request.method == "POST":
         if form.is_valid():
-            _, token = invitations.create_invitation(request.user, campaign=campaign, **form.cleaned_data)
+            _invitation, token = invitations.create_invitation(request.user, campaign=campaign, **form.cleaned_data)
             # Rendered rather than redirected to: the link is nowhere stored, so it can be shown now or never.
             form, link = CampaignInviteForm(), request.build_absolute_uri(reverse("invitation_accept", args=[token]))
         else:

@@ -8,6 +8,8 @@ from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest, site_admin
@@ -27,10 +29,10 @@ from labeling.quality.health import health_of, pay_lines
 def campaign_health(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     """Answers a day, what is left, when it will be done, what is stuck, what it costs."""
     health = health_of(campaign, today=timezone.localdate())
-    labels = [f"{day.day:%-d %b}" for day in health.days]
+    labels = [date_format(day.day, _("j M")) for day in health.days]
     charts = [
-        bar_chart("Answers a day", "Answers", labels, [day.answers for day in health.days]),
-        bar_chart("Still to be answered", "Answers", labels, [day.left for day in health.days]),
+        bar_chart(_("Answers a day"), _("Answers"), labels, [day.answers for day in health.days]),
+        bar_chart(_("Still to be answered"), _("Answers"), labels, [day.left for day in health.days]),
     ]
     changes = campaign.overlap_changes.select_related("item").order_by("-pk")[:10]
     context = campaign_context(request, campaign, "health")
@@ -61,7 +63,9 @@ def campaign_leaks(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
 @require_POST
 def leaks_scan(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
     count = leaks.scan_again(campaign, by=request.user)
-    messages.success(request, f"Looked through the items: {count} more may show who wrote an answer.")
+    messages.success(
+        request, _("Looked through the items: {count} more may show who wrote an answer.").format(count=count)
+    )
     return redirect("campaign_leaks", campaign.public_id)
 
 
@@ -70,7 +74,7 @@ def leaks_scan(request: AuthenticatedRequest, campaign: Campaign) -> HttpRespons
 def leak_release(request: AuthenticatedRequest, campaign: Campaign, item_id: str) -> HttpResponse:
     item = get_object_or_404(campaign.items.select_related("campaign"), public_id=item_id)
     leaks.release(item, by=request.user)
-    messages.success(request, "This item can be answered now.")
+    messages.success(request, _("This item can be answered now."))
     return redirect("campaign_leaks", campaign.public_id)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest
@@ -45,12 +48,17 @@ def campaign_person(request: AuthenticatedRequest, campaign: Campaign, user_id: 
     people = campaign.contributions.select_related("user", "campaign")
     report = person_report(get_object_or_404(people, user=user_id))
     days = report.days
-    labels = [f"{day.day:%-d %b}" for day in days]
+    labels = [date_format(day.day, _("j M")) for day in days]
     charts = [
-        bar_chart("Answers a day", "Answers", labels, [day.answers for day in days]),
-        bar_chart("Median time", "Seconds", labels, [day.median_seconds or 0 for day in days], form="{:.1f} s"),
+        bar_chart(_("Answers a day"), _("Answers"), labels, [day.answers for day in days]),
+        bar_chart(_("Median time"), _("Seconds"), labels, [day.median_seconds or 0 for day in days], form="{:.1f} s"),
         bar_chart(
-            "How often the first one won", "Share", labels, [day.first_share or 0 for day in days], form="{:.0%}", top=1
+            _("How often the first one won"),
+            _("Share"),
+            labels,
+            [day.first_share or 0 for day in days],
+            form="{:.0%}",
+            top=1,
         ),
     ]
     context = campaign_context(request, campaign, "quality") | {"report": report, "charts": charts if days else []}
@@ -61,8 +69,10 @@ def campaign_person(request: AuthenticatedRequest, campaign: Campaign, user_id: 
 @require_POST
 def person_pause(request: AuthenticatedRequest, campaign: Campaign, user_id: int) -> HttpResponse:
     person = get_object_or_404(campaign.contributions.select_related("user", "campaign"), user=user_id)
-    watch.pause(person, because=request.POST.get("because", "").strip()[:500] or "by hand", by=request.user)
-    messages.success(request, f"{person.user} is given nothing more here until you let them go on.")
+    watch.pause(
+        person, because=request.POST.get("because", "").strip()[:500] or gettext_noop("by hand"), by=request.user
+    )
+    messages.success(request, _("{user} is given nothing more here until you let them go on.").format(user=person.user))
     return redirect("campaign_person", campaign.public_id, user_id)
 
 
@@ -71,7 +81,7 @@ def person_pause(request: AuthenticatedRequest, campaign: Campaign, user_id: int
 def person_resume(request: AuthenticatedRequest, campaign: Campaign, user_id: int) -> HttpResponse:
     person = get_object_or_404(campaign.contributions.select_related("user", "campaign"), user=user_id)
     watch.resume(person, by=request.user)
-    messages.success(request, f"{person.user} can go on.")
+    messages.success(request, _("{user} can go on.").format(user=person.user))
     return redirect("campaign_person", campaign.public_id, user_id)
 
 
@@ -83,7 +93,7 @@ def campaign_rules(request: AuthenticatedRequest, campaign: Campaign) -> HttpRes
     form = RulesForm(request.POST or None, instance=rules)
     if request.method == "POST" and form.is_valid():
         change_rules(campaign, by=request.user, **form.cleaned_data)
-        messages.success(request, "Saved.")
+        messages.success(request, _("Saved."))
         return redirect("campaign_quality", campaign.public_id)
     context = campaign_context(request, campaign, "rules") | {"form": form}
     return render(request, "labeling/campaign_rules.html", context, status=422 if form.errors else 200)
@@ -112,10 +122,10 @@ def item_gold(request: AuthenticatedRequest, campaign: Campaign, item_id: str) -
         if order:
             tiers = tiers_of_labels(order_of_words(order), range(item.completions.count()))
             gold.mark_gold(item, tiers=tiers, user=request.user, explanation=request.POST.get("explanation", ""))
-            messages.success(request, "This item is gold: it checks people from now on.")
+            messages.success(request, _("This item is gold: it checks people from now on."))
         else:
             gold.unmark_gold(item, by=request.user)
-            messages.success(request, "This item is usual work again.")
+            messages.success(request, _("This item is usual work again."))
     except InvalidRanking as problem:
         messages.error(request, str(problem))
     if request.POST.get("from") == "gold":

@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -18,9 +19,9 @@ from labeling.protocols.basics import LABELS, InvalidRanking, order_of_words, ti
 from labeling.quality import review
 
 WHY = {
-    "flagged": "It is flagged.",
-    "contradicted": "More of the others put something else first.",
-    "random": "It was drawn at random.",
+    "flagged": _("It is flagged."),
+    "contradicted": _("More of the others put something else first."),
+    "random": _("It was drawn at random."),
 }
 RECENT = 10
 
@@ -55,15 +56,15 @@ def review_verdict(request: AuthenticatedRequest, campaign: Campaign, ranking_id
     try:
         if verdict == Review.Verdict.ACCEPT:
             review.accept(ranking, by=request.user, comment=comment)
-            messages.success(request, "Accepted.")
+            messages.success(request, _("Accepted."))
         elif verdict == Review.Verdict.RETURN:
             review.send_back(ranking, by=request.user, comment=comment, now=timezone.now())
-            messages.success(request, "Returned: they get this item first, with your comment.")
+            messages.success(request, _("Returned: they get this item first, with your comment."))
         else:
             order = order_of_words(request.POST.get("order", ""))
             tiers = tiers_of_labels(order, range(ranking.item.completions.count()))
             review.replace(ranking, by=request.user, tiers=tiers, comment=comment)
-            messages.success(request, "Your decision counts instead of the answer.")
+            messages.success(request, _("Your decision counts instead of the answer."))
     except (review.CannotReview, InvalidRanking) as problem:
         messages.error(request, str(problem))
     return redirect("campaign_review", campaign.public_id)

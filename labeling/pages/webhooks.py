@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -86,11 +87,11 @@ def webhook_change(request: AuthenticatedRequest, webhook: Webhook) -> HttpRespo
         return _detail_page(request, webhook, renew_secret(webhook))
     if action == "delete":
         webhook.delete()
-        messages.success(request, "The webhook is gone. Nothing is sent there any more.")
+        messages.success(request, _("The webhook is gone. Nothing is sent there any more."))
         return redirect("campaign_webhooks", webhook.campaign.public_id) if webhook.campaign else redirect("webhooks")
     if action == "test":
         send_test(webhook)
-        messages.success(request, "A test is on its way; its line below says how it went.")
+        messages.success(request, _("A test is on its way; its line below says how it went."))
     elif action in ("on", "off"):
         set_active(webhook, action == "on")
     return redirect("webhook", webhook.public_id)
@@ -101,5 +102,5 @@ def webhook_change(request: AuthenticatedRequest, webhook: Webhook) -> HttpRespo
 def delivery_again(request: AuthenticatedRequest, webhook: Webhook, delivery_id: str) -> HttpResponse:
     """Send an event again."""
     send_again(get_object_or_404(deliveries_of(webhook), public_id=delivery_id.replace("\x00", "")))
-    messages.success(request, "It is sent again.")
+    messages.success(request, _("It is sent again."))
     return redirect("webhook", webhook.public_id)
