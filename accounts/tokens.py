@@ -15,10 +15,17 @@ from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
 from accounts.models import ApiToken, Scope, User
+from config.postgres.rows import columns, read_one
 from labeling.audit import record
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module, to know how people sign in
+
+
+TOKEN = f"""
+SELECT {columns(ApiToken, "token")}, {columns(User, "person")}
+FROM accounts_apitoken token JOIN accounts_user person ON person.id = token.user_id WHERE digest = %(digest)s
+"""
 
 
 def digest_of(token: str) -> str:
@@ -58,13 +65,14 @@ class TokenAuthentication(BaseAuthentication):
         scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        row = ApiToken.objects.select_related("user").filter(digest=digest_of(token.strip())).first()
-        if row is None or not row.is_usable or not row.user.is_active:
+        found = read_one(TOKEN, {"digest": digest_of(token.strip())}, ApiToken, User)
+        if found is None or not found[0].is_usable or not found[1].is_active:
             raise AuthenticationFailed("This token is unknown, expired or revoked.")
+        row, user = found
         now = timezone.now()
         if row.last_used_at is None or now - row.last_used_at > timedelta(minutes=1):
             ApiToken.objects.filter(pk=row.pk).update(last_used_at=now)
-        return row.user, row
+        return user, row
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -18,8 +19,6 @@ from accounts.access import AuthenticatedRequest, public, signed_in, site_admin
 from accounts.forms import AcceptForm, InviteForm, RoleForm, TokenForm
 from accounts.models import ApiToken, Invitation, SiteRole, User
 from accounts.preferences import InvalidPreference, preferences_of, set_preferences
-
-BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
 
 
 @site_admin
@@ -36,7 +35,7 @@ def invitation_create(request: AuthenticatedRequest) -> HttpResponse:
     form = InviteForm(request.POST)
     if not form.is_valid():
         return _people_page(request, form, status=422)
-    _, token = invitations.create_invitation(request.user, **form.cleaned_data)
+    _invitation, token = invitations.create_invitation(request.user, **form.cleaned_data)
     # Rendered rather than redirected to: the link is nowhere stored, so it can be shown now or never.
     return _people_page(request, InviteForm(), link=_link(request, token))
 
@@ -60,7 +59,9 @@ def person_role(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     if form.is_valid():
         try:
             people.change_role(person, form.cleaned_data["role"], by=request.user)
-            messages.success(request, f"{person} is now {person.get_role_display().lower()}.")
+            messages.success(
+                request, _("{person} has the role “{role}” now.").format(person=person, role=person.get_role_display())
+            )
         except people.LastAdmin as error:
             messages.error(request, str(error))
     return redirect("people")
@@ -74,7 +75,12 @@ def person_active(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     active = request.POST.get("active") == "1"
     try:
         people.set_active(person, active, by=request.user)
-        messages.success(request, f"{person} is {'active again' if active else 'deactivated'}.")
+        messages.success(
+            request,
+            _("{person} is active again.").format(person=person)
+            if active
+            else _("{person} is deactivated.").format(person=person),
+        )
     except people.LastAdmin as error:
         messages.error(request, str(error))
     return redirect("people")
@@ -86,7 +92,9 @@ def person_erase(request: AuthenticatedRequest, user_id: int) -> HttpResponse:
     person = get_object_or_404(User, pk=user_id)
     try:
         privacy.erase(person, by=request.user)
-        messages.success(request, f"The person is erased; their answers stay, as those of {person}.")
+        messages.success(
+            request, _("The person is erased; their answers stay, as those of {person}.").format(person=person)
+        )
     except people.LastAdmin as error:
         messages.error(request, str(error))
     return redirect("people")
@@ -98,7 +106,7 @@ def invitation_revoke(request: AuthenticatedRequest, invitation_id: int) -> Http
     """By an admin, or by a manager of the campaign it invites to."""
     invitation = get_object_or_404(invitations.revocable_by(request.user), pk=invitation_id)
     invitations.revoke(invitation, by=request.user)
-    messages.success(request, "The invitation is revoked.")
+    messages.success(request, _("The invitation is revoked."))
     if invitation.campaign is not None and not request.user.is_site_admin:
         return redirect("campaign_invitations", invitation.campaign.public_id)
     return redirect("people")
@@ -124,7 +132,7 @@ def _join(request: HttpRequest, user: User, invitation: Invitation, token: str) 
     if request.method == "POST":
         try:
             accepted = invitations.accept_as(user, token)
-            messages.success(request, f"Welcome to {accepted.campaign}.")
+            messages.success(request, _("Welcome to {campaign}.").format(campaign=accepted.campaign))
             return redirect("home")
         except invitations.CannotJoin as refusal:
             error, status = str(refusal), 409
@@ -137,7 +145,7 @@ def _make_account(request: HttpRequest, invitation: Invitation, token: str) -> H
     if request.method == "POST" and form.is_valid():
         try:
             user = invitations.accept_as_new_person(token, **form.cleaned_data)
-            login(request, user, BACKEND)
+            login(request, user)
             return redirect("home")
         except invitations.CannotJoin as refusal:
             form.add_error(None, str(refusal))
@@ -182,7 +190,7 @@ def token_create(request: AuthenticatedRequest) -> HttpResponse:
     form = TokenForm(request.user, request.POST)
     if not form.is_valid():
         return _profile_page(request, form, status=422)
-    _, token = tokens.create_token(request.user, **form.cleaned_data)
+    _token, token = tokens.create_token(request.user, **form.cleaned_data)
     return _profile_page(request, TokenForm(request.user), token=token)
 
 
@@ -191,7 +199,7 @@ def token_create(request: AuthenticatedRequest) -> HttpResponse:
 def token_revoke(request: AuthenticatedRequest, token_id: int) -> HttpResponse:
     if not tokens.revoke_token(request.user, token_id):
         raise Http404
-    messages.success(request, "The token is revoked.")
+    messages.success(request, _("The token is revoked."))
     return redirect("profile")
 
 

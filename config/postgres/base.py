@@ -1,11 +1,28 @@
 from __future__ import annotations
 
 import select
+from typing import Any
 
 from django.db.backends.postgresql import base
+from django.db.backends.utils import CursorWrapper
+from psycopg import Cursor
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    def get_connection_params(self) -> dict[str, Any]:
+        return super().get_connection_params() | {"prepare_threshold": 0}
+
+    def prepared_cursor(self) -> CursorWrapper:
+        """For statements that are asked for often: each connection parses them once, and plans them a few times.
+
+        Django's own cursors put values into the text of a statement, which makes it another one each time. Here they
+        go beside it, with the types that Python gives them; one that may be None needs a cast.
+        """
+        self.close_if_health_check_failed()
+        self.ensure_connection()
+        wrapped: CursorWrapper = self._prepare_cursor(Cursor(self.connection))  # type: ignore[attr-defined]
+        return wrapped
+
     def is_usable(self) -> bool:
         """Whether the kept connection still has a server; asks it only where there is a doubt.
 

@@ -15,11 +15,12 @@ from datetime import datetime
 from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Case, Q, When
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from config.postgres.rows import fetch_one, insert
 from config.push import CHANNEL
 from labeling.campaigns import form_of
 from labeling.events import campaign_changed, topic_of
@@ -148,7 +149,7 @@ def _submit(user: User, lease: Slot | LapsedLease, now: datetime, answer: Answer
     ranking = _new_ranking(user, lease, answer)
     if isinstance(lease, Slot) and (labeler := _complete(user, lease, now)):
         ranking.slot, ranking.labeler = lease, labeler
-        ranking.save()
+        insert(ranking)
     else:
         ranking = _submit_lapsed(user, lease, ranking, now)
         campaign_changed(lease.campaign)
@@ -207,8 +208,7 @@ def _complete(user: User, slot: Slot, now: datetime) -> str | None:
     """
     hint = {"channel": CHANNEL, "topic": topic_of(slot.campaign)}
     parameters = {"token": slot.lease, "user": user.pk, "campaign": slot.campaign_id, "now": now, **hint}
-    with connection.cursor() as cursor:
-        row = cursor.execute(COMPLETE, parameters).fetchone()
+    row = fetch_one(COMPLETE, parameters)
     return None if row is None else str(row[0])
 
 

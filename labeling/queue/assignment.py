@@ -37,6 +37,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from accounts.models import User
+from config.postgres.rows import fetch_all, fetch_one
 from labeling.events import campaign_changed
 from labeling.models import Campaign, Contribution, Kind, LapsedLease, QualityRules, Ranking, Skip, Slot, new_random_key
 from labeling.protocols.basics import LABELS, InvalidRanking, Message, checked_note
@@ -256,8 +257,7 @@ def current_task(user: User, campaign: Campaign) -> Task | None:
 def heartbeat(user: User, lease: Slot | LapsedLease, *, now: datetime) -> datetime:
     """Extend the lease of a page that is still looked at. Returns when it ends. Raises LeaseLost."""
     parameters = _parameters(user, lease.campaign, now) | {"token": lease.lease, "max_hold": MAX_HOLD}
-    with connection.cursor() as cursor:
-        extended: dict[bool, datetime] = dict(cursor.execute(HEARTBEAT, parameters).fetchall())
+    extended: dict[bool, datetime] = dict(fetch_all(HEARTBEAT, parameters))
     if True not in extended:
         raise LeaseLost
     return extended[True]
@@ -288,15 +288,14 @@ def skip(user: User, lease: Slot | LapsedLease, *, reason: str, note: str = "") 
     """Pass an item by: this person does not get it again, others do; it does not count towards the overlap."""
     reasons = [option.name for option in parse_form(lease.campaign.form).skip_reasons]
     if reason not in reasons:
-        raise InvalidRanking(f"A reason is one of: {', '.join(reasons)}.")
+        raise InvalidRanking(_("A reason is one of: {reasons}.").format(reasons=', '.join(reasons)))
     lock_contribution(user, lease.campaign)
     answers = Ranking.objects.given().filter(item=lease.item_id, user=user, kind=lease.kind)
     if not put_back(user, lease) and answers.exists():
         raise LeaseLost(_("You have answered this item already."))
     if lease.kind != Kind.REPEAT:  # of a repeat they have given an answer
-        Skip.objects.get_or_create(
-            item_id=lease.item_id, user=user, defaults={"reason": reason, "note": checked_note(note)}
-        )
+        given = {"campaign": lease.campaign, "reason": reason, "note": checked_note(note)}
+        Skip.objects.get_or_create(item_id=lease.item_id, user=user, defaults=given)
     campaign_changed(lease.campaign)
 
 
@@ -347,8 +346,7 @@ def remember(user: User, token: UUID, lease: Slot | LapsedLease) -> None:
 
 def progress(user: User, campaign: Campaign) -> Progress:
     """How far the campaign is, and the person in it: one query over its people."""
-    with connection.cursor() as cursor:
-        done, mine, checks = cursor.execute(PROGRESS, {"user": user.pk, "campaign": campaign.pk}).fetchone()
+    [(done, mine, checks)] = fetch_all(PROGRESS, {"user": user.pk, "campaign": campaign.pk})
     return Progress(done=done, total=campaign.slot_count, mine=mine, checks=checks)
 
 
@@ -399,8 +397,7 @@ def _parameters(user: User, campaign: Campaign, now: datetime) -> dict[str, Any]
 
 
 def _task(statement: str, campaign: Campaign, parameters: dict[str, Any]) -> Task | None:
-    with connection.cursor() as cursor:
-        row = cursor.execute(statement, parameters).fetchone()
+    row = fetch_one(statement, parameters)
     if row is None:
         return None
     lease, expires_at, item, *documents = row
