@@ -54,7 +54,8 @@ def unpacked(file: BinaryIO) -> Iterator[bytes]:
         yield from chunks
 
 
-def _check_size(packed: int, unpacked: int, name: str) -> None:
+def check_size(packed: int, unpacked: int, name: str) -> None:
+    """Raises BadLine where a file unpacks to far too much."""
     if unpacked > MAX_UNPACKED or unpacked > max(RATIO_FREE, MAX_RATIO * packed):
         raise BadLine(f"The {name} file unpacks to far too much; the lines before were read.")
 
@@ -77,7 +78,7 @@ def _unpacked_zstd(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
                     raise BadLine("The Zstandard file is damaged here; the lines before were read.") from None
                 left = frame.unused_data if frame.eof else b""
                 unpacked += len(data)
-                _check_size(packed, unpacked, "Zstandard")
+                check_size(packed, unpacked, "Zstandard")
                 yield data
     if not frame.eof:
         raise BadLine("The Zstandard file is cut off here; the lines before were read.")
@@ -93,7 +94,7 @@ def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         except zlib.error:
             raise BadLine("The gzip file is damaged here; the lines before were read.") from None
         unpacked += len(data)
-        _check_size(packed, unpacked, "gzip")
+        check_size(packed, unpacked, "gzip")
         if data:
             yield data
         chunk = member.unconsumed_tail

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from labeling.data import files
+from labeling.data import files, parquet_reader
 from labeling.data.files import BadLine
 
 try:
@@ -18,59 +23,90 @@ except ImportError:
     pa = pq = None
 
 MISSING = "Parquet needs the package pyarrow on the server (pip install pyarrow)."
+FOOT = 8  # bytes: the length of the description, and the magic word
 MAX_COLUMNS = 200
 MAX_GROUP = 512 * 1024 * 1024  # unpacked bytes of a row group
 MAX_THRIFT = 16 * 1024 * 1024  # of the file's own description
-READ_ROWS, WRITTEN_ROWS = 16, 1_000  # in memory at a time
+MAX_MEMORY = 768 * 1024 * 1024  # bytes that reading may take, whatever the file says
+WRITTEN_ROWS = 1_000  # in memory at a time
+DAMAGED = "The Parquet file is damaged: it ends without a description of itself."
+DIED = "The Parquet file could not be read on: it is damaged, or needs more than {} MiB of memory."
 
 
 def read_parquet(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Numbered rows as JSON values, a few at a time. A file that cannot be read on ends with a `BadLine`."""
+    """Numbered rows as JSON values. A file that cannot be read on ends with a `BadLine`."""
     number = 0
     try:
-        if pq is None:
-            raise BadLine(MISSING)
-        if not file.seekable():
-            raise BadLine("Parquet cannot be read from a pipe, as its description is at the end.")
+        _check_readable(file)
         for number, row in enumerate(_rows(file), 1):
             yield number, row
     except BadLine as error:
         yield number + 1, error
-    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
-        yield number + 1, BadLine(f"The Parquet file is damaged here: {str(error).splitlines()[0][:200]}.")
     else:
         if number == 0:
             yield 1, BadLine("The file is empty.")
 
 
-def _rows(file: BinaryIO) -> Iterator[Any]:
+def _check_readable(file: BinaryIO) -> None:
+    if pq is None:
+        raise BadLine(MISSING)
+    if not file.seekable():
+        raise BadLine("Parquet cannot be read from a pipe, as its description is at the end.")
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - FOOT))
+    foot = file.read(FOOT)
+    if not foot.endswith(files.PARQUET) or int.from_bytes(foot[:4], "little") + FOOT + len(files.PARQUET) > size:
+        raise BadLine(DAMAGED)
     file.seek(0)
-    parquet = pq.ParquetFile(
-        pa.PythonFile(file, mode="r"),
-        thrift_string_size_limit=MAX_THRIFT,
-        thrift_container_size_limit=MAX_THRIFT // 16,
-        page_checksum_verification=False,
-    )
-    about = parquet.metadata
-    if about.num_columns > MAX_COLUMNS:
-        raise BadLine(f"The Parquet file has more than {MAX_COLUMNS} columns.")
-    if any(about.row_group(n).total_byte_size > MAX_GROUP for n in range(about.num_row_groups)):
-        raise BadLine(f"A row group of the Parquet file unpacks to more than {MAX_GROUP // 1024**2} MiB.")
-    for group in range(about.num_row_groups):
-        # Small batches: a dictionary page can stand for far more than it has bytes.
-        for batch in parquet.iter_batches(batch_size=READ_ROWS, row_groups=[group], use_threads=False):
-            if batch.nbytes > READ_ROWS * files.MAX_LINE:
-                raise BadLine(f"Rows are longer than {files.MAX_LINE // 1024**2} MiB; those before were read.")
-            yield from (plain(row) for row in batch.to_pylist())
+
+
+def _rows(file: BinaryIO) -> Iterator[Any]:
+    """Rows, and a `BadLine` in the place of a row that is refused. Another process reads the file."""
+    limits = {
+        "columns": MAX_COLUMNS,
+        "group": MAX_GROUP,
+        "thrift": MAX_THRIFT,
+        "line": files.MAX_LINE,
+        "memory": MAX_MEMORY,
+    }
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        packed, unpacked = copy.tell(), 0
+        copy.seek(0)
+        reader = subprocess.Popen(
+            [sys.executable, "-I", parquet_reader.__file__, json.dumps(limits)],
+            stdin=copy,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},
+        )
+        try:
+            assert reader.stdout is not None
+            for line in reader.stdout:
+                unpacked += len(line)
+                files.check_size(packed, unpacked, "Parquet")
+                yield _row(line[:1], line[1:-1])
+            if reader.wait():
+                raise BadLine(DIED.format(MAX_MEMORY // 1024**2))
+        finally:
+            reader.kill()
+            reader.wait()
+            if reader.stdout:
+                reader.stdout.close()
+
+
+def _row(sign: bytes, said: bytes) -> Any:
+    if sign == parquet_reader.ROW:
+        return json.loads(said)
+    reason = BadLine(said.decode(errors="replace"))
+    if sign == parquet_reader.REFUSED:
+        return reason
+    raise reason
 
 
 def plain(row: Any) -> Any:
     """JSON values: times, decimals and bytes become texts."""
-    return json.loads(json.dumps(row, default=_text))
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return json.loads(parquet_reader.as_json(row))
 
 
 def is_installed() -> bool:

@@ -135,7 +135,7 @@ def test_row_groups_that_unpack_to_too_much_are_refused(monkeypatch: pytest.Monk
     file = io.BytesIO()
     pq.write_table(pa.table({"a": ["x" * 100_000] * 100, "b": ["y"] * 100}), file)
     monkeypatch.setattr(files, "MAX_LINE", 10_000)
-    assert "Rows are longer" in rows_of(file.getvalue())[0]
+    assert "row is longer" in rows_of(file.getvalue())[0]
     monkeypatch.setattr(parquet, "MAX_GROUP", 1000)
     assert "row group" in rows_of(file.getvalue())[0]
     monkeypatch.setattr(parquet, "MAX_COLUMNS", 1)
