@@ -266,12 +266,14 @@ def test_flags_by_keyboard_go_with_the_answer(page: Page, sign_in: SignIn) -> No
 
 def test_guidelines_and_keys_open_and_close_by_keyboard(page: Page, sign_in: SignIn) -> None:
     campaign, annotator = make_campaign("pair", size=2)
-    campaign.guidelines = "Prefer the **true** one."
+    campaign.guidelines = "Prefer the **true** one" + ", and of two true ones the shorter" * 9
     campaign.save(update_fields=["guidelines"])
     sign_in(page.context, annotator)
     begin(page, campaign)
     page.keyboard.press("g")
-    assert page.get_by_role("region", name="Guidelines").get_by_text("true").is_visible()
+    guidelines = page.get_by_role("region", name="Guidelines")
+    assert guidelines.get_by_text("true").is_visible()
+    assert guidelines.locator("p").first.evaluate("text => text.scrollWidth <= text.clientWidth")  # lines are broken
     page.keyboard.press("1")  # reading is not answering
     page.keyboard.press("Escape")
     assert not page.get_by_role("region", name="Guidelines").is_visible()
