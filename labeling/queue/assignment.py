@@ -113,13 +113,15 @@ COALESCE((SELECT to_jsonb(comment) FROM labeling_review review JOIN labeling_ran
             AND slot.kind = 'normal' ORDER BY review.id DESC LIMIT 1), '""')
 """
 # Untouched: the person has not answered (an extra answer has no slot), skipped, or taken the item in another slot.
-# Their own expired slot is untouched: coming back, they get it again.
+# Their own expired slot is untouched: coming back, they get it again. OFFSET 0 keeps each a question about one slot:
+# as a join it could be answered with everything that the person did, again for each slot.
 UNTOUCHED = """
     NOT EXISTS (SELECT FROM labeling_slot other WHERE other.item_id = slot.item_id AND other.user_id = %(user)s
-                AND other.state IN ('leased', 'done') AND other.kind <> 'repeat' AND other.id <> slot.id)
-AND NOT EXISTS (SELECT FROM labeling_skip skip WHERE skip.item_id = slot.item_id AND skip.user_id = %(user)s)
+                AND other.state IN ('leased', 'done') AND other.kind <> 'repeat' AND other.id <> slot.id OFFSET 0)
+AND NOT EXISTS (SELECT FROM labeling_skip skip
+                WHERE skip.item_id = slot.item_id AND skip.user_id = %(user)s OFFSET 0)
 AND NOT EXISTS (SELECT FROM labeling_ranking ranking WHERE ranking.item_id = slot.item_id
-                AND ranking.user_id = %(user)s AND (ranking.status = 'accepted' OR ranking.late))
+                AND ranking.user_id = %(user)s AND (ranking.status = 'accepted' OR ranking.late) OFFSET 0)
 """
 # Held by `steering` while it puts slots in order, which claims would pass over.
 QUEUE_LOCK = "hashtextextended('queue', %(campaign)s)"

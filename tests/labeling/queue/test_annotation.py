@@ -114,7 +114,7 @@ def test_submit_and_claim_is_one_transaction(campaign: Campaign, anna: User, mon
         ranking, following = submit_and_claim(anna, get_lease(anna, task.lease), tiers=[[0], [1]], now=NOW)
     assert following and following.item != task.item
     assert len([query for query in queries if "SAVEPOINT" not in query["sql"]]) == 4
-    assert any("pg_notify" in query["sql"] for query in queries)
+    assert any(f"campaign.{campaign.public_id}" in query["sql"] for query in queries)
 
 
 # --- Late answers -------------------------------------------------------------------------------------------------
