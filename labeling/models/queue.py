@@ -135,6 +135,7 @@ class Contribution(models.Model):
 class Skip(models.Model):
     """A person passed an item by; they do not get it again, others do."""
 
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="skips", db_index=False)
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="skips")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     reason = models.CharField(max_length=40)
@@ -142,4 +143,5 @@ class Skip(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        indexes = [models.Index(fields=["campaign", "user"], name="skip_campaign_idx")]
         constraints = [models.UniqueConstraint(fields=["item", "user"], name="one_skip_per_person")]

@@ -16,6 +16,8 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Count, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.audit import record
@@ -36,7 +38,7 @@ from rewardmodel.stats.intervals import clustered_share, wilson
 from rewardmodel.stats.pairs import preferences_of
 
 CLEAR = 3  # people who said the same, and nobody anything else
-LATEST_CHECKS = 200  # of a person, by which they are judged
+LATEST_CHECKS = 100  # of a person, by which they are judged
 NEWEST = 20_000  # answers that are looked through for such items
 SHOWN = 20
 
@@ -126,8 +128,14 @@ def is_right(tiers: Tiers, gold: Tiers) -> bool:
     return all(better in place and worse in place and place[better] < place[worse] for better, worse in wanted)
 
 
+# A check with what it is held against: the gold answer, or the person's usual answer to the same item.
 CHECKS = """
-SELECT latest.* FROM unnest(%(people)s::bigint[]) person CROSS JOIN LATERAL (
+SELECT kind, user_id, tiers, created_at, CASE kind WHEN 'gold' THEN
+           (SELECT gold.tiers FROM labeling_gold gold WHERE gold.item_id = latest.item_id)
+       ELSE (SELECT usual.tiers FROM labeling_ranking usual
+             WHERE usual.item_id = latest.item_id AND usual.user_id = latest.user_id AND usual.status = 'accepted'
+               AND usual.kind = 'normal' AND NOT usual.cannot_tell LIMIT 1) END
+FROM unnest(%(people)s::bigint[]) person CROSS JOIN LATERAL (
     SELECT kind, user_id, item_id, tiers, created_at FROM labeling_ranking
     WHERE campaign_id = %(campaign)s AND user_id = person AND kind IN ('gold', 'repeat') AND status = 'accepted'
     ORDER BY id DESC LIMIT %(latest)s) latest
@@ -142,21 +150,16 @@ def results_of(
     same: dict[int, list[float]] = defaultdict(list)
     parameters: dict[str, Any] = {"campaign": campaign.pk, "people": list(people), "latest": LATEST_CHECKS}
     with connection.cursor() as cursor:
-        found = cursor.execute(CHECKS, parameters).fetchall()
-    rows = [
-        (kind, user, item, json.loads(tiers))
-        for kind, user, item, tiers, created_at in found
-        if not since or since.get(user, created_at) <= created_at
-    ]
-    golds = dict(Gold.objects.filter(item__in={item for _, _, item, _ in rows}).values_list("item_id", "tiers"))
-    repeated = {(user, item) for kind, user, item, _ in rows if kind == Kind.REPEAT}
-    before = _usual_answers(campaign, repeated)
-    for kind, user, item, tiers in rows:
-        if kind == Kind.GOLD and item in golds:
-            right[user].append(is_right(tiers, golds[item]))
-        elif kind == Kind.REPEAT and (user, item) in before and tiers:
-            same[user].append(share_alike(before[user, item], tiers))
-    nothing = Estimate.undefined("no such item came yet")
+        rows = cursor.execute(CHECKS, parameters).fetchall()
+    for kind, user, answer, created_at, known in rows:
+        if known is None or (since and created_at < since.get(user, created_at)):
+            continue
+        tiers = json.loads(answer)
+        if kind == Kind.GOLD:
+            right[user].append(is_right(tiers, json.loads(known)))
+        elif tiers:
+            same[user].append(share_alike(json.loads(known), tiers))
+    nothing = Estimate.undefined(gettext_noop("no such item came yet"))
     return {
         user: CheckResults(
             wilson(sum(right[user]), len(right[user])) if right[user] else nothing,
@@ -217,14 +220,6 @@ def candidates_of(campaign: Campaign) -> list[Candidate]:
     return [Candidate(item, title or "", json.loads(tiers), people) for item, title, tiers, people in rows]
 
 
-def _usual_answers(campaign: Campaign, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], Tiers]:
-    usual = Ranking.objects.given().filter(
-        campaign=campaign, kind=Kind.NORMAL, cannot_tell=False, item__in={item for _, item in wanted}
-    )
-    rows = usual.values_list("user_id", "item_id", "tiers")
-    return {(user, item): tiers for user, item, tiers in rows if user is not None and (user, item) in wanted}
-
-
 def _said(tiers: Tiers) -> dict[frozenset[int], int | None]:
     """Which of each two completions is better, None where they are equal."""
     preferences = preferences_of(tiers)
@@ -234,5 +229,5 @@ def _said(tiers: Tiers) -> dict[frozenset[int], int | None]:
 def _gold_tiers(tiers: Any, protocol: str, size: int) -> Tiers:
     checked = ranking_tiers(tiers, protocol, size)
     if len(checked) < 2:
-        raise InvalidRanking("A gold answer says which one is better.")
+        raise InvalidRanking(_("A gold answer says which one is better."))
     return checked

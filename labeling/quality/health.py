@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from django.db import connection
 from django.db.models import Sum
+from django.utils.translation import gettext_noop
 
 from labeling.data.exporting import FORMULA
 from labeling.models import Campaign, QualityRules
@@ -104,7 +105,7 @@ def time_to_finish(left: int, pace: Sequence[int], *, seed: int = 0) -> Finish:
     if left == 0:
         return Finish(0.0, 0.0, 0.0)
     if not any(pace):
-        return Finish(None, reason="nobody has answered lately")
+        return Finish(None, reason=gettext_noop("nobody has answered lately"))
     drawn = np.random.default_rng(seed).choice(np.array(pace, dtype=float), size=(DRAWS, len(pace))).mean(axis=1)
     with np.errstate(divide="ignore"):
         low, high = np.percentile(left / drawn, [2.5, 97.5], method="nearest")
@@ -121,9 +122,8 @@ WHERE created_at::date >= %(since)s GROUP BY 1
 STUCK_ITEMS = """
 SELECT item.public_id, COALESCE(left(item.messages->-1->>'content', 400), ''), COALESCE(skips.count, 0),
        COALESCE(flags.count, 0), COALESCE(skips.reasons, '')
-FROM (SELECT skip.item_id, count(*), string_agg(DISTINCT reason, ', ') AS reasons
-      FROM labeling_skip skip JOIN labeling_item item ON item.id = skip.item_id
-      WHERE item.campaign_id = %(campaign)s GROUP BY skip.item_id) skips
+FROM (SELECT item_id, count(*), string_agg(DISTINCT reason, ', ') AS reasons
+      FROM labeling_skip WHERE campaign_id = %(campaign)s GROUP BY item_id) skips
 FULL JOIN (SELECT item_id, count(*) FROM (
                SELECT item_id, flags FROM labeling_ranking
                WHERE campaign_id = %(campaign)s AND status = 'accepted' AND kind = 'normal'

@@ -8,6 +8,7 @@ from datetime import date
 
 from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils.translation import gettext_noop
 
 from labeling.models import Campaign, Contribution, Skip
 from labeling.protocols.basics import SKIP_REASONS
@@ -24,7 +25,8 @@ DAYS = 30  # with answers, the latest
 NEWEST = 10_000  # answers that these are made from
 PLACES = 1_000  # latest answers whose shown order is looked at
 NOTHING = CheckResults(
-    Estimate.undefined("no gold item came yet"), Estimate.undefined("no item was asked for a second time yet")
+    Estimate.undefined(gettext_noop("no gold item came yet")),
+    Estimate.undefined(gettext_noop("no item was asked for a second time yet")),
 )
 
 
@@ -61,7 +63,7 @@ class PersonReport:
 
 def answering(campaign: Campaign) -> QuerySet[Contribution]:
     """Everybody who gave or skipped anything, or is paused."""
-    skipped = Exists(Skip.objects.filter(user=OuterRef("user"), item__campaign=campaign))
+    skipped = Exists(Skip.objects.filter(user=OuterRef("user"), campaign=campaign))
     people = campaign.contributions.select_related("user").alias(total=F("done") + F("extra") + F("checks"))
     return people.filter(Q(total__gt=0) | Q(paused_at__isnull=False) | skipped)
 
@@ -103,14 +105,14 @@ FROM (SELECT created_at, active_ms, shown_order, tiers FROM labeling_ranking
 GROUP BY day ORDER BY day DESC LIMIT %(days)s
 """
 SKIPS = """
-SELECT reason, count(*) FROM labeling_skip skip JOIN labeling_item item ON item.id = skip.item_id
-WHERE item.campaign_id = %(campaign)s AND skip.user_id = %(user)s GROUP BY reason ORDER BY count(*) DESC
+SELECT reason, count(*) FROM labeling_skip WHERE campaign_id = %(campaign)s AND user_id = %(user)s
+GROUP BY reason ORDER BY count(*) DESC
 """
 
 
 def _first(contribution: Contribution) -> Estimate:
     ((trials, won),) = _read(FIRST, contribution)
-    return wilson(won, trials) if trials else Estimate.undefined("no clear choice between two yet")
+    return wilson(won, trials) if trials else Estimate.undefined(gettext_noop("no clear choice between two yet"))
 
 
 def _days(contribution: Contribution) -> list[Day]:

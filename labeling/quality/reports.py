@@ -72,8 +72,7 @@ FROM (SELECT * FROM labeling_contribution given WHERE campaign_id = %(campaign)s
       ORDER BY done DESC, id LIMIT %(most)s) given
 JOIN accounts_user person ON person.id = given.user_id
 CROSS JOIN LATERAL (
-    SELECT count(*) FROM labeling_skip skip JOIN labeling_item item ON item.id = skip.item_id
-    WHERE skip.user_id = given.user_id AND item.campaign_id = %(campaign)s
+    SELECT count(*) FROM labeling_skip skip WHERE skip.campaign_id = %(campaign)s AND skip.user_id = given.user_id
 ) skips
 CROSS JOIN LATERAL (
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY active_ms) FILTER (WHERE active_ms > 0) / 1000 AS median,
@@ -86,8 +85,7 @@ ORDER BY given.done DESC, given.id
 """
 WORKED = """
 (done > 0 OR extra > 0 OR EXISTS (
-    SELECT FROM labeling_skip skip JOIN labeling_item item ON item.id = skip.item_id
-    WHERE skip.user_id = given.user_id AND item.campaign_id = %(campaign)s))
+    SELECT FROM labeling_skip skip WHERE skip.campaign_id = %(campaign)s AND skip.user_id = given.user_id))
 """
 
 
