@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from config.api import ApiView
+from config.api import CURSOR, ApiView, OldestFirst, page_of
 from labeling import access, campaigns
 from labeling.access import ANY_ROLE, MANAGER, REPORT_ROLES, get_campaign
 from labeling.api import serializers
@@ -47,11 +47,12 @@ class CampaignView(LabelingView, access.CampaignView):
 class CampaignList(LabelingView):
     policy = "signed_in"
 
-    @extend_schema(operation_id="campaigns_list", responses=serializers.CampaignSerializer(many=True))
+    @extend_schema(
+        operation_id="campaigns_list", parameters=[CURSOR], responses=page_of(serializers.CampaignSerializer)
+    )
     def get(self, request: Request) -> Response:
-        """The campaigns you are a member of."""
-        visible = Campaign.objects.visible_to(self.user)
-        return Response(serializers.CampaignSerializer(visible, many=True).data)
+        """The campaigns you are a member of, newest first."""
+        return self.page(Campaign.objects.visible_to(self.user), serializers.CampaignSerializer)
 
     @extend_schema(request=serializers.CampaignSerializer, responses={201: serializers.CampaignSerializer})
     def post(self, request: Request) -> Response:
@@ -116,11 +117,11 @@ class CampaignState(CampaignView):
 class CampaignMembers(CampaignView):
     roles = {"GET": MANAGER, "POST": MANAGER}
 
-    @extend_schema(responses=serializers.MemberSerializer(many=True))
+    @extend_schema(operation_id="members_list", parameters=[CURSOR], responses=page_of(serializers.MemberSerializer))
     def get(self, request: Request, campaign_id: str) -> Response:
-        """Who works in the campaign."""
-        members = self.campaign(campaign_id).memberships.select_related("user").order_by("user__username")
-        return Response(serializers.MemberSerializer(members, many=True).data)
+        """Who works in the campaign, in the order in which they came."""
+        members = self.campaign(campaign_id).memberships.select_related("user")
+        return self.page(members, serializers.MemberSerializer, OldestFirst())
 
     @extend_schema(request=serializers.MemberSerializer, responses={201: serializers.MemberSerializer})
     def post(self, request: Request, campaign_id: str) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
@@ -11,7 +13,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from config.api import CURSOR, ApiView, IsSiteAdmin, NewestFirst, page_of
+from config.api import CURSOR, ApiView, IsSiteAdmin, NewestFirst, OldestFirst, page_of
 from labeling import audit
 from labeling.access import MANAGER, REPORT_ROLES, CampaignView
 from labeling.api.campaigns import LabelingView
@@ -33,7 +35,7 @@ from labeling.data.exporting import CONTAINERS
 from labeling.models import AuditEntry, Campaign, Contribution, Item, QualityRules, Ranking, Review
 from labeling.quality import gold, leaks, review, watch
 from labeling.quality.health import health_of, pay_lines
-from labeling.quality.people import people_of
+from labeling.quality.people import answering, people_of
 from labeling.quality.rules import change_rules
 
 
@@ -71,10 +73,12 @@ class CampaignRules(QualityView):
 class CampaignPeople(QualityView):
     roles = {"GET": REPORT_ROLES}
 
-    @extend_schema(operation_id="campaign_people_list", responses=PersonQualitySerializer(many=True))
+    @extend_schema(operation_id="campaign_people_list", parameters=[CURSOR], responses=page_of(PersonQualitySerializer))
     def get(self, request: Request, campaign_id: str) -> Response:
-        """Everybody who answers, and how well."""
-        return Response(PersonQualitySerializer(people_of(self.campaign(campaign_id)), many=True).data)
+        """Everybody who answers, and how well, in the order in which they came."""
+        campaign, pages = self.campaign(campaign_id), OldestFirst()
+        found: Any = pages.paginate_queryset(answering(campaign), request)
+        return pages.get_paginated_response(PersonQualitySerializer(people_of(campaign, found), many=True).data)
 
 
 class CampaignPause(QualityView):
@@ -103,7 +107,7 @@ class CampaignGolds(QualityView):
     @extend_schema(parameters=[CURSOR], responses=page_of(GoldSerializer))
     def get(self, request: Request, campaign_id: str) -> Response:
         """Items whose answer is known."""
-        return self.page(self.campaign(campaign_id).golds.select_related("item"), GoldSerializer, ByItem())
+        return self.page(gold.shown(self.campaign(campaign_id)), GoldSerializer, ByItem())
 
 
 class ItemGold(QualityView):

@@ -241,8 +241,9 @@ class StatisticsSerializer(serializers.Serializer[Any]):
 
 class ReportSerializer(serializers.Serializer[Any]):
     progress = ProgressSerializer()
-    people = ContributionSerializer(many=True)
+    people = ContributionSerializer(many=True, help_text="Those who answered most; `people` of the campaign has all.")
     statistics = StatisticsSerializer(allow_null=True, help_text="None where a worker has yet to compute them.")
-    qualities = PersonReportSerializer(many=True)
+    qualities = PersonReportSerializer(many=True, help_text="Those with findings first, at most 50.")
+    judged = serializers.IntegerField(help_text="Of so many people.")
     made_at = serializers.DateTimeField(allow_null=True, help_text="When the statistics were computed.")
     current = serializers.BooleanField(help_text="No answer came or went since; else a worker was asked for new ones.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from labeling.api.serializers import EstimateSerializer
+from labeling.api.serializers import EstimateSerializer, QualitySerializer
 from labeling.models import AuditEntry, Gold, Leak, QualityRules, Review
 from labeling.protocols.basics import MAX_RATIONALE
 
@@ -33,6 +33,7 @@ class PersonQualitySerializer(serializers.Serializer[Any]):
     checks = serializers.IntegerField(source="contribution.checks")
     gold = EstimateSerializer(source="checks.gold", help_text="Share of gold items answered right.")
     consistency = EstimateSerializer(source="checks.consistency", help_text="The same again, of repeated items.")
+    quality = QualitySerializer(allow_null=True, help_text="None where there are no statistics of their answers.")
     paused_at = serializers.DateTimeField(source="contribution.paused_at", allow_null=True)
     paused_because = serializers.CharField(source="contribution.paused_because", allow_blank=True)
 

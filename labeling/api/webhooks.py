@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from config.api import CURSOR, ApiView, IsSiteAdmin, page_of
+from config.api import CURSOR, ApiView, IsSiteAdmin, OldestFirst, page_of
 from labeling.access import MANAGER, CampaignView, get_webhook
 from labeling.api.serializers_webhooks import (
     DeliverySerializer,
@@ -41,10 +41,10 @@ class CampaignWebhooks(CampaignView):
     roles = {"GET": MANAGER, "POST": MANAGER}
     refusals = REFUSALS
 
-    @extend_schema(responses=WebhookSerializer(many=True))
+    @extend_schema(operation_id="campaign_webhooks_list", parameters=[CURSOR], responses=page_of(WebhookSerializer))
     def get(self, request: Request, campaign_id: str) -> Response:
         """Who is told of what happens in this campaign."""
-        return Response(WebhookSerializer(self.campaign(campaign_id).webhooks.order_by("pk"), many=True).data)
+        return self.page(self.campaign(campaign_id).webhooks.all(), WebhookSerializer, OldestFirst())
 
     @extend_schema(request=NewWebhookSerializer, responses={201: MadeWebhookSerializer})
     def post(self, request: Request, campaign_id: str) -> Response:
@@ -59,10 +59,10 @@ class SiteWebhooks(ApiView):
     permission_classes = (IsSiteAdmin,)
     refusals = REFUSALS
 
-    @extend_schema(operation_id="webhooks_list", responses=WebhookSerializer(many=True))
+    @extend_schema(operation_id="webhooks_list", parameters=[CURSOR], responses=page_of(WebhookSerializer))
     def get(self, request: Request) -> Response:
         """Who is told of what happens anywhere on the site."""
-        return Response(WebhookSerializer(Webhook.objects.filter(campaign=None).order_by("pk"), many=True).data)
+        return self.page(Webhook.objects.filter(campaign=None), WebhookSerializer, OldestFirst())
 
     @extend_schema(request=NewWebhookSerializer, responses={201: MadeWebhookSerializer})
     def post(self, request: Request) -> Response:

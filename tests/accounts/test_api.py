@@ -61,7 +61,7 @@ def test_tokens_are_made_with_a_session_and_shown_once(annotator: User, campaign
     assert me["memberships"] == [{"campaign": campaign.public_id, "name": campaign.name, "role": "annotator"}]
     assert "cannot make tokens" in send(program, "post", "me/tokens", 403, name="another")["detail"]
     assert "of this name" in send(client, "post", "me/tokens", 400, name="script")["detail"]
-    [listed] = client.get("/api/me/tokens").json()
+    [listed] = client.get("/api/me/tokens").json()["results"]
     assert "token" not in listed and listed["last_used_at"]
     foreign, _ = create_token(make_user("stranger"), name="theirs")
     send(client, "delete", f"me/tokens/{foreign.pk}", 404)

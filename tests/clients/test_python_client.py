@@ -168,7 +168,7 @@ def test_refusals_are_errors_with_the_servers_sentence(client: Client, site: Sit
     with pytest.raises(prefloop_client.BadRequest, match="overlap"):
         client.create_campaign("x", overlap=0)
     with Client(site.url, "pf_wrong") as stranger, pytest.raises(prefloop_client.NotSignedIn, match="unknown"):
-        stranger.campaigns()
+        list(stranger.campaigns())
 
 
 def test_a_token_does_not_travel_unprotected() -> None:

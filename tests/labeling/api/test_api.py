@@ -83,7 +83,7 @@ def test_a_campaign_from_draft_to_export(researcher: User):
     changed = client.patch(f"/api/{url}", {"guidelines": "Be kind."}, content_type="application/json").json()
     assert changed["guidelines_version"] == 2
     assert changed["progress"]["total"] == 1
-    assert [entry["id"] for entry in client.get("/api/campaigns/").json()] == [created["id"]]
+    assert [entry["id"] for entry in client.get("/api/campaigns/").json()["results"]] == [created["id"]]
 
 
 def test_submit_with_the_next_task_takes_eight_queries_and_one_commit(campaign: Campaign, anna: User):
@@ -203,7 +203,7 @@ def test_what_one_may_not_know_of_is_404(campaign: Campaign, foreign_campaign: C
     assert client.get(f"/api/campaigns/{campaign.public_id}/export").status_code == 404
     assert client.patch(f"/api/campaigns/{campaign.public_id}", {}).status_code == 404
     post(client, "campaigns/", {"name": "Mine"}, 404)
-    assert [entry["id"] for entry in client.get("/api/campaigns/").json()] == [campaign.public_id]
+    assert [entry["id"] for entry in client.get("/api/campaigns/").json()["results"]] == [campaign.public_id]
 
 
 def test_a_removed_member_loses_the_lease_with_the_campaign(campaign: Campaign, anna: User):

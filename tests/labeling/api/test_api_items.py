@@ -74,7 +74,7 @@ def test_a_manager_changes_and_removes_members(campaign: Campaign, manager: User
     assert changed.json() == {"id": anna.pk, "username": "anna", "role": "reviewer"}
     assert client.patch(f"{url}/{anna.pk}", {}, content_type="application/json").status_code == 400
     assert client.delete(f"{url}/{anna.pk}").status_code == 204
-    assert [row["username"] for row in client.get(url).json()] == ["manager"]
+    assert [row["username"] for row in client.get(url).json()["results"]] == ["manager"]
     assert client.delete(f"{url}/{outsider.pk}").status_code == 404
 
 

@@ -21,14 +21,14 @@ def test_rules_people_and_pauses(campaign: Campaign, anna: User, manager: User, 
     changed = client.patch(f"{path}/rules", {"check_every": 7, "hourly_pay": "12.50"}, content_type=JSON)
     assert changed.status_code == 200 and client.get(f"{path}/rules").json()["check_every"] == 7
     assert client.patch(f"{path}/rules", {"certainty": 100}, content_type=JSON).status_code == 400
-    (person,) = client_for(reviewer).get(f"{path}/people").json()
+    (person,) = client_for(reviewer).get(f"{path}/people").json()["results"]
     assert (person["username"], person["answers"], person["gold"]["value"]) == ("anna", 1, None)
     pause = f"{path}/people/{anna.pk}/pause"
     assert client.put(pause, {"because": "we should talk"}, content_type=JSON).status_code == 204
-    (person,) = client.get(f"{path}/people").json()
+    (person,) = client.get(f"{path}/people").json()["results"]
     assert person["paused_because"] == "we should talk"
     assert client.delete(pause).status_code == 204
-    assert client.get(f"{path}/people").json()[0]["paused_at"] is None
+    assert client.get(f"{path}/people").json()["results"][0]["paused_at"] is None
     assert client_for(reviewer).put(pause, {}, content_type=JSON).status_code == 404
 
 

@@ -53,9 +53,9 @@ class Client:
 
     # --- Campaigns ------------------------------------------------------------------------------------------------
 
-    def campaigns(self) -> list[Campaign]:
-        """The campaigns you are a member of."""
-        return [parse(Campaign, row) for row in self._get("campaigns/")]
+    def campaigns(self) -> Iterator[Campaign]:
+        """The campaigns you are a member of, newest first."""
+        return self._pages(Campaign, "campaigns/")
 
     def campaign(self, campaign: str) -> Campaign:
         """One campaign, with its progress."""
@@ -73,9 +73,9 @@ class Client:
         """Open, pause or close."""
         return parse(Campaign, self._post(f"campaigns/{campaign}/state", {"state": state}, again=True))
 
-    def members(self, campaign: str) -> list[Member]:
+    def members(self, campaign: str) -> Iterator[Member]:
         """Who works in it."""
-        return [parse(Member, row) for row in self._get(f"campaigns/{campaign}/members")]
+        return self._pages(Member, f"campaigns/{campaign}/members")
 
     def set_member(self, campaign: str, username: str, role: Role = "annotator") -> Member:
         """Add somebody who has an account, or change their role."""
