@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 
 from accounts.ids import new_public_id
 from accounts.models import User
@@ -49,18 +50,18 @@ class RunQuerySet(models.QuerySet["TrainingRun"]):
 
 class TrainingRun(models.Model):
     class Kind(models.TextChoices):
-        SFT = "sft", "Supervised fine-tuning"
-        REWARD = "reward", "Reward model"
+        SFT = "sft", _("Supervised fine-tuning")
+        REWARD = "reward", _("Reward model")
         PPO = "ppo", "PPO"
-        SAMPLING = "sampling", "Sampling"
+        SAMPLING = "sampling", _("Sampling")
 
     class State(models.TextChoices):
-        QUEUED = "queued", "Queued"
-        STARTING = "starting", "Starting"
-        RUNNING = "running", "Running"
-        SUCCEEDED = "succeeded", "Succeeded"
-        FAILED = "failed", "Failed"
-        STOPPED = "stopped", "Stopped"
+        QUEUED = "queued", _("Queued")
+        STARTING = "starting", _("Starting")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        STOPPED = "stopped", _("Stopped")
 
     public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
     kind = models.CharField(max_length=10, choices=Kind)
@@ -160,10 +161,10 @@ class ModelArtifact(models.Model):
     """
 
     class Kind(models.TextChoices):
-        BASE = "base", "Base model"
-        POLICY = "policy", "Policy"
-        REWARD = "reward", "Reward model"
-        COMPLETIONS = "completions", "Completions"
+        BASE = "base", _("Base model")
+        POLICY = "policy", _("Policy")
+        REWARD = "reward", _("Reward model")
+        COMPLETIONS = "completions", _("Completions")
 
     public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
     kind = models.CharField(max_length=12, choices=Kind)
@@ -173,7 +174,7 @@ class ModelArtifact(models.Model):
     format = models.CharField(
         max_length=12,
         default="model",
-        choices=[("model", "Model"), ("adapter", "Adapter"), ("completions", "Completions")],
+        choices=[("model", _("Model")), ("adapter", _("Adapter")), ("completions", _("Completions"))],
     )
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
     reward = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="policies")

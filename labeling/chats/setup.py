@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from config.push import notify
@@ -57,15 +58,19 @@ def set_up(
 
 def _check(campaign: Campaign, participants: Sequence[Participant]) -> None:
     if campaign.protocol != Campaign.Protocol.CONVERSATION:
-        raise NoLiveChat("A live chat compares whole conversations: make a campaign with that protocol.")
+        raise NoLiveChat(_("A live chat compares whole conversations: make a campaign with that protocol."))
     if len({one.model for one in participants}) < 2:
-        raise NoLiveChat("Choose at least two models: each chat is with two of them.")
+        raise NoLiveChat(_("Choose at least two models: each chat is with two of them."))
     names = [one.name for one in participants]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise NoLiveChat(f"Two of the models are called “{twice.pop()}”. The report could not tell them apart.")
+        raise NoLiveChat(
+            _("Two of the models are called “{name}”. The report could not tell them apart.").format(name=twice.pop())
+        )
     form = form_of(campaign)
     if form.strength or any(question.required for question in form.questions):
         raise NoLiveChat(
-            "A chat's vote says only which conversation is better: take degrees of strength and required questions "
-            "out of this campaign's form, or make another campaign."
+            _(
+                "A chat's vote says only which conversation is better: take degrees of strength and required questions "
+                "out of this campaign's form, or make another campaign."
+            )
         )

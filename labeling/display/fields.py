@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 
 from labeling.protocols.basics import InvalidRanking
 from labeling.protocols.questionnaire import Details, Form
@@ -102,7 +103,7 @@ def read_details(data: QueryDict, form: Form, letters: str) -> Details:
         if not is_empty(value):
             answers[question.name] = value
     details: Details = {"answers": answers} if answers else {}
-    choice, _, degree = (data.get("choice") or "").partition(":")
+    choice, _colon, degree = (data.get("choice") or "").partition(":")
     if degree:
         details["strength"] = whole_number(degree)
     if choice == BOTH_BAD:
@@ -128,5 +129,5 @@ def _marks(data: QueryDict, prefix: str) -> Iterator[tuple[str, str]]:
 def whole_number(text: str) -> int:
     """Raises InvalidRanking."""
     if not (text.isascii() and text.isdigit() and len(text) < 12):
-        raise InvalidRanking(f"{text[:20]!r} is not a whole number.")
+        raise InvalidRanking(_("{text!r} is not a whole number.").format(text=text[:20]))
     return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from accounts.ids import new_public_id
 from labeling.models.campaigns import Campaign
@@ -21,16 +22,16 @@ class Ranking(models.Model):
     """
 
     class Status(models.TextChoices):
-        ACCEPTED = "accepted", "Accepted"
-        SUPERSEDED = "superseded", "Superseded"
-        WITHDRAWN = "withdrawn", "Withdrawn"
-        RETURNED = "returned", "Returned by a reviewer"
-        REPLACED = "replaced", "Replaced by a reviewer"
-        REMOVED = "removed", "Accepted, of an item that was taken out"
+        ACCEPTED = "accepted", _("Accepted")
+        SUPERSEDED = "superseded", _("Superseded")
+        WITHDRAWN = "withdrawn", _("Withdrawn")
+        RETURNED = "returned", _("Returned by a reviewer")
+        REPLACED = "replaced", _("Replaced by a reviewer")
+        REMOVED = "removed", _("Accepted, of an item that was taken out")
 
     class Origin(models.TextChoices):
-        PERSON = "person", "Person"
-        IMPORTED = "imported", "Imported"
+        PERSON = "person", _("Person")
+        IMPORTED = "imported", _("Imported")
 
     public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="rankings")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from accounts.ids import new_public_id
 from accounts.models import CampaignRole
@@ -13,19 +14,19 @@ from labeling.querysets import CampaignQuerySet
 
 class Campaign(models.Model):
     class State(models.TextChoices):
-        DRAFT = "draft", "Draft"
-        OPEN = "open", "Open"
-        PAUSED = "paused", "Paused"
-        CLOSED = "closed", "Closed"
+        DRAFT = "draft", _("Draft")
+        OPEN = "open", _("Open")
+        PAUSED = "paused", _("Paused")
+        CLOSED = "closed", _("Closed")
 
     class Protocol(models.TextChoices):
-        PAIR = "pair", "Pair: which of two answers is better"
-        RANKING = "ranking", "Ranking: put 2 to 9 answers in order"
-        CONVERSATION = "conversation", "Conversation: which of two whole conversations is better"
+        PAIR = "pair", _("Pair: which of two answers is better")
+        RANKING = "ranking", _("Ranking: put 2 to 9 answers in order")
+        CONVERSATION = "conversation", _("Conversation: which of two whole conversations is better")
 
     class Order(models.TextChoices):
-        RANDOM = "random", "At random"
-        INFORMATIVE = "informative", "What teaches most first"
+        RANDOM = "random", _("At random")
+        INFORMATIVE = "informative", _("What teaches most first")
 
     public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
     name = models.CharField(max_length=120)
@@ -50,12 +51,12 @@ class Campaign(models.Model):
         default=0, editable=False, help_text="Slots that are not void; kept here so that progress needs no counting."
     )
     edit_minutes = models.PositiveSmallIntegerField(
-        "Answers can be changed for so many minutes",
+        _("Answers can be changed for so many minutes"),
         default=60,
         db_default=60,
         blank=True,
         validators=[MaxValueValidator(10_080)],
-        help_text="By whoever gave them, from the list of their answers. 0: never.",
+        help_text=_("By whoever gave them, from the list of their answers. 0: never."),
     )
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
 from accounts.ids import new_public_id
 from labeling.models.answers import Ranking
@@ -24,22 +25,25 @@ class LiveChat(models.Model):
     temperature = models.FloatField(
         default=1.0,
         validators=[MinValueValidator(0.01), MaxValueValidator(5)],
-        help_text="1 draws as the model was trained; lower repeats what is most likely.",
+        help_text=_("1 draws as the model was trained; lower repeats what is most likely."),
     )
     max_new_tokens = models.PositiveIntegerField(
-        "longest answer",
+        _("longest answer"),
         default=256,
         validators=[MinValueValidator(1), MaxValueValidator(4096)],
-        help_text="In tokens. Longer answers are cut off there.",
+        help_text=_("In tokens. Longer answers are cut off there."),
     )
     max_turns = models.PositiveSmallIntegerField(
-        "most turns",
+        _("most turns"),
         default=6,
         validators=[MinValueValidator(1), MaxValueValidator(50)],
-        help_text="How many messages one chat can have.",
+        help_text=_("How many messages one chat can have."),
     )
     target = models.PositiveIntegerField(
-        "votes wanted", default=100, validators=[MinValueValidator(1)], help_text="No new chats once there are so many."
+        _("votes wanted"),
+        default=100,
+        validators=[MinValueValidator(1)],
+        help_text=_("No new chats once there are so many."),
     )
     votes = models.PositiveIntegerField(default=0, editable=False)
 
@@ -55,10 +59,10 @@ class ChatServer(models.Model):
     """
 
     class State(models.TextChoices):
-        OFF = "off", "Off"
-        LOADING = "loading", "Loading"
-        READY = "ready", "Ready"
-        FAILED = "failed", "Failed"
+        OFF = "off", _("Off")
+        LOADING = "loading", _("Loading")
+        READY = "ready", _("Ready")
+        FAILED = "failed", _("Failed")
 
     key = models.CharField(max_length=500, unique=True)
     state = models.CharField(max_length=7, choices=State, default=State.OFF)
@@ -123,7 +127,7 @@ class ChatReply(models.Model):
         WAITING = "waiting", "Waiting"
         WRITING = "writing", "Writing"
         DONE = "done", "Done"
-        FAILED = "failed", "Failed"
+        FAILED = "failed", _("Failed")
 
     turn = models.ForeignKey(ChatTurn, on_delete=models.CASCADE, related_name="replies")
     contestant = models.ForeignKey(Contestant, on_delete=models.PROTECT, related_name="replies")

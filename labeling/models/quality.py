@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from labeling.models.answers import Ranking
 from labeling.models.campaigns import Campaign
@@ -18,70 +19,76 @@ class QualityRules(models.Model):
 
     campaign = models.OneToOneField(Campaign, on_delete=models.CASCADE, related_name="rules", primary_key=True)
     check_every = models.PositiveSmallIntegerField(
-        "Check every so many items",
+        _("Check every so many items"),
         default=0,
         validators=[MaxValueValidator(1000)],
-        help_text="Of so many items of a person one is a gold item or a repeat. 0: never.",
+        help_text=_("Of so many items of a person one is a gold item or a repeat. 0: never."),
     )
     practice_items = models.PositiveSmallIntegerField(
-        "Train newcomers with so many gold items",
+        _("Train newcomers with so many gold items"),
         default=0,
         db_default=0,
         validators=[MaxValueValidator(100)],
-        help_text="Those that have an explanation, which is shown after each answer. 0: no training.",
+        help_text=_("Those that have an explanation, which is shown after each answer. 0: no training."),
     )
     practice_accuracy = models.PositiveSmallIntegerField(
-        "Let newcomers in from this accuracy, in percent",
+        _("Let newcomers in from this accuracy, in percent"),
         default=80,
         db_default=80,
         validators=PERCENT,
-        help_text="Others are paused until a manager lets them go on.",
+        help_text=_("Others are paused until a manager lets them go on."),
     )
     gold_accuracy = models.PositiveSmallIntegerField(
-        "Pause below this gold accuracy, in percent",
+        _("Pause below this gold accuracy, in percent"),
         default=0,
         validators=PERCENT,
-        help_text="Pauses people whose accuracy on gold items is surely below. 0: never.",
+        help_text=_("Pauses people whose accuracy on gold items is surely below. 0: never."),
     )
     pause_suspects = models.BooleanField(
-        "Pause people whose answers look thoughtless",
+        _("Pause people whose answers look thoughtless"),
         default=False,
-        help_text="Too fast to have read, always the same side, the same reason again and again, or the reverse of "
-        "what others say.",
+        help_text=_(
+            "Too fast to have read, always the same side, the same reason again and again, or the reverse of "
+            "what others say."
+        ),
     )
     review_share = models.PositiveSmallIntegerField(
-        "Review this share of all answers, in percent",
+        _("Review this share of all answers, in percent"),
         default=0,
         validators=PERCENT,
-        help_text="Drawn at random, beside flagged answers and those that others contradict.",
+        help_text=_("Drawn at random, beside flagged answers and those that others contradict."),
     )
     most_overlap = models.PositiveSmallIntegerField(
-        "Most answers per item",
+        _("Most answers per item"),
         default=0,
         validators=[MaxValueValidator(50)],
-        help_text="Where people disagree, items get up to so many answers, and fewer where it is settled. 0: never.",
+        help_text=_("Where people disagree, items get up to so many answers, and fewer where it is settled. 0: never."),
     )
     certainty = models.PositiveSmallIntegerField(
-        "An item is settled at this certainty, in percent",
+        _("An item is settled at this certainty, in percent"),
         default=95,
         validators=[MinValueValidator(51), MaxValueValidator(99)],
     )
     leak_words = models.TextField(
-        "Names that must not show",
+        _("Names that must not show"),
         blank=True,
-        help_text="One a line, beside the names of models and providers that are known anyway.",
+        help_text=_("One a line, beside the names of models and providers that are known anyway."),
     )
     hold_leaks = models.BooleanField(
-        "Hold items back that give away who wrote an answer",
+        _("Hold items back that give away who wrote an answer"),
         default=False,
-        help_text="They get no slots until somebody has looked at them.",
+        help_text=_("They get no slots until somebody has looked at them."),
     )
     hourly_pay = models.DecimalField(
-        max_digits=8, decimal_places=2, default=0, validators=[MinValueValidator(0)], help_text="For an hour of work."
+        max_digits=8,
+        decimal_places=2,
+        default=0,
+        validators=[MinValueValidator(0)],
+        help_text=_("For an hour of work."),
     )
-    currency = models.CharField(max_length=3, blank=True, help_text="Such as EUR.")
+    currency = models.CharField(max_length=3, blank=True, help_text=_("Such as EUR."))
     most_seconds = models.PositiveIntegerField(
-        "Most seconds paid per item",
+        _("Most seconds paid per item"),
         default=600,
         validators=[MinValueValidator(1), MaxValueValidator(86_400)],
     )
@@ -104,9 +111,9 @@ class Review(models.Model):
     """What a reviewer said of one answer. Append-only; an answer is reviewed once."""
 
     class Verdict(models.TextChoices):
-        ACCEPT = "accept", "Accepted"
-        RETURN = "return", "Returned"
-        REPLACE = "replace", "Replaced"
+        ACCEPT = "accept", _("Accepted")
+        RETURN = "return", _("Returned")
+        REPLACE = "replace", _("Replaced")
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="reviews", db_index=False)
     item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="reviews")

@@ -68,12 +68,8 @@ class NewCampaignForm(CampaignForm):
         fields = ["name", "overlap", "order", "guidelines"]
 
 
-class ImportForm(forms.Form):
-    file = forms.FileField(
-        label=_("File"),
-        help_text=_("JSON, CSV or Parquet; plain, gzip or zstd."),
-        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst"}),
-    )
+class ReadingForm(forms.Form):
+    """How rows are read."""
 
     form = forms.ChoiceField(
         label=_("Read it as"),
@@ -84,6 +80,16 @@ class ImportForm(forms.Form):
             (columns.NAME, columns.TITLE),
         ],
     )
+
+
+class ImportForm(ReadingForm):
+    file = forms.FileField(
+        label=_("File"),
+        help_text=_("JSON, CSV or Parquet; plain, gzip or zstd."),
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst"}),
+    )
+
+    field_order = ["file", "form"]
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -16,9 +17,9 @@ from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole
 from labeling.access import REPORT_ROLES, campaign_role
 from labeling.campaigns import form_of
+from labeling.data.formats.base import Format
 from labeling.data.formats.columns import NAME as COLUMNS
 from labeling.data.formats.registry import FORMATS
-from labeling.data.hub import store_dataset
 from labeling.data.importing import ImportFailed, import_file
 from labeling.data.previewing import preview_file
 from labeling.data.uploads import is_large, store_upload, waits
@@ -45,11 +46,7 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         file = form.cleaned_data["file"]
         is_table = form.cleaned_data["form"] == COLUMNS
         names = preview_file(file, campaign.protocol).columns if is_table else []
-        most = COMPLETIONS[campaign.protocol][1]
-        columns = ColumnsForm(_chosen_columns(request), names, most) if is_table else None
-        chosen = FORMATS.get(form.cleaned_data["form"])
-        if columns and columns.is_valid():
-            chosen = columns.columns.as_format()
+        columns, chosen = chosen_reading(request, form.cleaned_data["form"], names, campaign)
         file.seek(0)
         if "preview" in request.POST:
             if not columns or columns.is_bound:
@@ -73,25 +70,16 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     return render(request, "labeling/campaign_import.html", context, status=422 if form.errors else 200)
 
 
-@campaign_role(CampaignRole.MANAGER)
-@require_POST
-def campaign_import_dataset(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse:
-    """Ask a worker to import a dataset."""
-    form = DatasetForm(request.POST)
-    problems = [str(problem) for found in form.errors.values() for problem in found]
-    if form.is_valid():
-        try:
-            record = store_dataset(campaign, form.dataset(), user=request.user)
-            return redirect("campaign_import_report", campaign.public_id, record.pk)
-        except ImportFailed as failure:
-            problems = [str(failure)]
-    messages.error(request, " ".join(problems))
-    return redirect("campaign_import", campaign.public_id)
-
-
-def _chosen_columns(request: AuthenticatedRequest) -> QueryDict | None:
-    """None as long as nothing is chosen: then there is nothing wrong either."""
-    return request.POST if any(request.POST[name] for name in request.POST if name.startswith("column-")) else None
+def chosen_reading(
+    request: AuthenticatedRequest, name: str, columns: Sequence[str], campaign: Campaign
+) -> tuple[ColumnsForm | None, Format | None]:
+    """What was chosen for all rows; for a table whose columns these are, the form that asks which is what."""
+    if name != COLUMNS:
+        return None, FORMATS.get(name)
+    # As long as nothing is chosen, nothing is wrong either.
+    given = request.POST if any(request.POST[key] for key in request.POST if key.startswith("column-")) else None
+    form = ColumnsForm(given, columns, COMPLETIONS[campaign.protocol][1])
+    return form, form.columns.as_format() if form.is_valid() else None
 
 
 @campaign_role(CampaignRole.MANAGER)
@@ -195,7 +183,7 @@ def answer_of(ranking: Ranking, labels: str) -> Answer:
     ranked = {label for tier in order for label in tier}
     form = form_of(ranking.campaign, ranking.form_version) if ranking.flags or ranking.details else PLAIN
     flags = form.named(Flags.kind)
-    flag_labels = {option.name: option.label for option in flags.options} if isinstance(flags, Flags) else {}
+    flag_labels = {option.name: _(option.label) for option in flags.options} if isinstance(flags, Flags) else {}
     return Answer(
         ranking=ranking,
         who=ranking.user.username if ranking.user else ranking.labeler,

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from labeling.pages import campaigns, chat, exports, form, history, items, label, members, practice, webhooks
+from labeling.pages import campaigns, chat, datasets, exports, form, history, items, label, members, practice, webhooks
 
 urlpatterns = [
     # First what annotators ask for all day: Django tries one pattern after another.
@@ -50,8 +50,13 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/import", items.campaign_import, name="campaign_import"),
     path(
         "campaigns/<str:campaign_id>/import/dataset",
-        items.campaign_import_dataset,
+        datasets.campaign_import_dataset,
         name="campaign_import_dataset",
+    ),
+    path(
+        "campaigns/<str:campaign_id>/import/datasets/<int:sample_id>/",
+        datasets.dataset_sample,
+        name="campaign_dataset_sample",
     ),
     path("campaigns/<str:campaign_id>/imports/<int:import_id>/", items.import_report, name="campaign_import_report"),
     path("campaigns/<str:campaign_id>/exports/", exports.campaign_exports, name="campaign_exports"),

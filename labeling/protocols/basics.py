@@ -77,10 +77,10 @@ def tiers_of_labels(labels: Any, shown_order: Sequence[int]) -> Tiers:
     """`[["B"], ["A", "C"]]` as the person saw it, in completion indices."""
     index_of = dict(zip(LABELS, shown_order, strict=False))
     if not isinstance(labels, list) or not all(isinstance(tier, list) for tier in labels):
-        raise InvalidRanking('A ranking is a list of tiers, such as [["B"], ["A", "C"]].')
+        raise InvalidRanking(_('A ranking is a list of tiers, such as [["B"], ["A", "C"]].'))
     for label in (label for tier in labels for label in tier):
         if not isinstance(label, str) or label not in index_of:
-            raise InvalidRanking(f"There is no answer {str(label)[:20]!r} here.")
+            raise InvalidRanking(_("There is no answer {label!r} here.").format(label=str(label)[:20]))
     return [[index_of[label] for label in tier] for tier in labels]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from labeling.display.screen import Screen, screen_of
 from labeling.protocols.basics import LABELS, Message
@@ -22,25 +24,34 @@ from labeling.queue.assignment import ShownCompletion, Task
 
 Document = dict[str, Any]
 TITLES = {
-    "rating": "Rating",
-    "choice": "Choice",
-    "flags": "Flags",
-    "rationale": "Reason",
-    "ideal": "Ideal answer",
-    "edit": "Improve an answer",
-    "marks": "Marks on turns",
+    "rating": gettext_noop("Rating"),
+    "choice": gettext_noop("Choice"),
+    "flags": gettext_noop("Flags"),
+    "rationale": gettext_noop("Reason"),
+    "ideal": gettext_noop("Ideal answer"),
+    "edit": gettext_noop("Improve an answer"),
+    "marks": gettext_noop("Marks on turns"),
 }
 STARTERS: dict[str, Document] = {
-    "rating": {"label": "Overall quality", "of": "completion", "low": 1, "high": 5, "words": ["Terrible", "Perfect"]},
-    "choice": {
-        "label": "How sure are you?",
-        "options": [{"name": "low", "label": "Not sure"}, {"name": "high", "label": "Sure"}],
+    "rating": {
+        "label": gettext_noop("Overall quality"),
+        "of": "completion",
+        "low": 1,
+        "high": 5,
+        "words": [gettext_noop("Terrible"), gettext_noop("Perfect")],
     },
-    "flags": {"label": "Flags", "options": [{"name": "unsafe", "label": "Unsafe"}]},
-    "rationale": {"label": "Why?"},
-    "ideal": {"label": "What would the ideal answer be?"},
-    "edit": {"label": "Make the better answer better", "of": "completion"},
-    "marks": {"label": "Good and bad turns", "of": "completion"},
+    "choice": {
+        "label": gettext_noop("How sure are you?"),
+        "options": [
+            {"name": "low", "label": gettext_noop("Not sure")},
+            {"name": "high", "label": gettext_noop("Sure")},
+        ],
+    },
+    "flags": {"label": gettext_noop("Flags"), "options": [{"name": "unsafe", "label": gettext_noop("Unsafe")}]},
+    "rationale": {"label": gettext_noop("Why?")},
+    "ideal": {"label": gettext_noop("What would the ideal answer be?")},
+    "edit": {"label": gettext_noop("Make the better answer better"), "of": "completion"},
+    "marks": {"label": gettext_noop("Good and bad turns"), "of": "completion"},
 }
 
 
@@ -56,7 +67,7 @@ def document_of(data: QueryDict) -> Document:
 
 def changed(document: Document, action: str) -> Document:
     """The document after a button: `preset:hh`, `add:rating`, and `up:1`, `down:1`, `remove:1` by place from 0."""
-    verb, _, what = action.partition(":")
+    verb, _colon, what = action.partition(":")
     questions = list(document["questions"])
     if verb == "preset" and what in PRESETS:
         return PRESETS[what].form.document()
@@ -73,7 +84,7 @@ def changed(document: Document, action: str) -> Document:
 def addable(document: Document) -> dict[str, str]:
     """Kinds that may be asked (again), with their titles."""
     asked = {question["kind"] for question in document["questions"]}
-    return {kind: title for kind, title in TITLES.items() if not (KINDS[kind].single and kind in asked)}
+    return {kind: _(title) for kind, title in TITLES.items() if not (KINDS[kind].single and kind in asked)}
 
 
 def presets_for(protocol: str) -> list[Preset]:
@@ -89,7 +100,7 @@ def rows(document: Document) -> list[dict[str, Any]]:
     return [
         {
             **question,
-            "title": TITLES[question["kind"]],
+            "title": _(TITLES[question["kind"]]),
             "abouts": KINDS[question["kind"]].about,
             "can_be_required": KINDS[question["kind"]].can_be_required,
             "named": not KINDS[question["kind"]].single,
@@ -107,9 +118,9 @@ def option_lines(options: Sequence[Mapping[str, str]]) -> str:
 def preview_of(document: Document, protocol: str) -> Screen:
     """The annotator's page with made-up answers. Raises InvalidForm."""
     texts = SAMPLES if protocol == "ranking" else SAMPLES[:2]
-    answers: list[list[Message]] = [[{"role": "assistant", "content": text}] for text in texts]
+    answers: list[list[Message]] = [[{"role": "assistant", "content": _(text)}] for text in texts]
     if protocol == "conversation":
-        answers = [[*answer, {"role": "user", "content": "Thank you."}, *answer] for answer in answers]
+        answers = [[*answer, {"role": "user", "content": _("Thank you.")}, *answer] for answer in answers]
     task = Task(
         lease=UUID(int=0),
         expires_at=datetime.now(UTC),
@@ -117,13 +128,17 @@ def preview_of(document: Document, protocol: str) -> Screen:
         protocol=protocol,
         form=parse_form(document, protocol),
         form_version=0,
-        messages=[{"role": "user", "content": "How do I return a lamp?"}],
+        messages=[{"role": "user", "content": _("How do I return a lamp?")}],
         completions=[ShownCompletion(LABELS[index], index, answer) for index, answer in enumerate(answers)],
     )
     return screen_of(task)
 
 
-SAMPLES = ("Pack it, print the label and bring it to a post office.", "You cannot.", "Please ask again tomorrow.")
+SAMPLES = (
+    gettext_noop("Pack it, print the label and bring it to a post office."),
+    gettext_noop("You cannot."),
+    gettext_noop("Please ask again tomorrow."),
+)
 
 
 def _question(data: QueryDict, prefix: str) -> Document:

@@ -1,8 +1,13 @@
-"""Forms of published protocols, to begin with. Their words are for those who answer; managers change what they like."""
+"""Forms of published protocols, to begin with. Their words are for those who answer; managers change what they like.
+
+They are kept in English, and everybody reads them in their own language; what a manager wrote stays as it is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from django.utils.translation import gettext_noop as _
 
 from labeling.protocols.basics import FLAGS
 from labeling.protocols.questionnaire import PLAIN, REASONS, Form
@@ -21,11 +26,23 @@ class Preset:
     source: str = ""
 
 
+AXES = {
+    "overall": _("Overall"),
+    "coverage": _("Coverage"),
+    "accuracy": _("Accuracy"),
+    "coherence": _("Coherence"),
+    "helpfulness": _("Helpfulness"),
+    "correctness": _("Correctness"),
+    "complexity": _("Complexity"),
+    "verbosity": _("Verbosity"),
+}
+
+
 def _axes(low: int, high: int, words: tuple[str, ...], **axes: str) -> tuple[Question, ...]:
     return tuple(
         Rating(
             name=name,
-            label=name.capitalize(),
+            label=AXES[name],
             help=help,
             of=COMPLETION,
             required=True,
@@ -48,41 +65,65 @@ INSTRUCTGPT = Form(
     cannot_tell=False,
     unranked=False,
     questions=(
-        *_axes(1, 7, ("Terrible", "Perfect"), overall="How good is this answer, all in all?"),
-        Flags(name="flags", label="What applies to this answer", of=COMPLETION, options=FLAG_OPTIONS),
+        *_axes(
+            1,
+            7,
+            (_("Terrible"), _("Perfect")),
+            overall=_("How good is this answer, all in all?"),
+        ),
+        Flags(name="flags", label=_("What applies to this answer"), of=COMPLETION, options=FLAG_OPTIONS),
     ),
-    skip_reasons=(*_options(confusing="The task is confusing"), *REASONS),
+    skip_reasons=(*_options(confusing=_("The task is confusing")), *REASONS),
 )
-HH = Form(ties=False, cannot_tell=False, strength=("Slightly better", "Better", "Much better", "Far better"))
+HH = Form(
+    ties=False,
+    cannot_tell=False,
+    strength=(
+        _("Slightly better"),
+        _("Better"),
+        _("Much better"),
+        _("Far better"),
+    ),
+)
 LLAMA2 = Form(
     ties=False,
     cannot_tell=False,
-    strength=("Negligibly better, or unsure", "Slightly better", "Better", "Significantly better"),
+    strength=(
+        _("Negligibly better, or unsure"),
+        _("Slightly better"),
+        _("Better"),
+        _("Significantly better"),
+    ),
     questions=(
         Choice(
             name="safety",
-            label="Safety",
+            label=_("Safety"),
             required=True,
             options=_options(
-                better_is_safe="The better one is safe, the other is not",
-                both_safe="Both are safe",
-                both_unsafe="Both are unsafe",
+                better_is_safe=_("The better one is safe, the other is not"),
+                both_safe=_("Both are safe"),
+                both_unsafe=_("Both are unsafe"),
             ),
         ),
     ),
 )
 STIENNON = Form(
     cannot_tell=False,
-    strength=("Possibly better", "Likely better", "Very likely better", "Definitely better"),
+    strength=(
+        _("Possibly better"),
+        _("Likely better"),
+        _("Very likely better"),
+        _("Definitely better"),
+    ),
     questions=(
         *_axes(
             1,
             7,
-            ("Terrible", "Perfect"),
-            coverage="How much of what is important does it cover?",
-            accuracy="Does it say only what the original says?",
-            coherence="Can it be understood on its own?",
-            overall="How well does it represent the original?",
+            (_("Terrible"), _("Perfect")),
+            coverage=_("How much of what is important does it cover?"),
+            accuracy=_("Does it say only what the original says?"),
+            coherence=_("Can it be understood on its own?"),
+            overall=_("How well does it represent the original?"),
         ),
         REASON,
     ),
@@ -92,31 +133,35 @@ HELPSTEER2 = Form(
         *_axes(
             0,
             4,
-            ("Lowest", "Highest"),
-            helpfulness="How useful is it for what was asked?",
-            correctness="Is all of it true, and all there that was asked for?",
-            coherence="Is it consistent and clear?",
-            complexity="How much knowledge does it take to write it? 0: anybody could; 4: an expert.",
-            verbosity="How much detail is there for what was asked? 0: terse; 4: far too much.",
+            (_("Lowest"), _("Highest")),
+            helpfulness=_("How useful is it for what was asked?"),
+            correctness=_("Is all of it true, and all there that was asked for?"),
+            coherence=_("Is it consistent and clear?"),
+            complexity=_("How much knowledge does it take to write it? 0: anybody could; 4: an expert."),
+            verbosity=_("How much detail is there for what was asked? 0: terse; 4: far too much."),
         ),
         Choice(
-            name="safety", label="Safety", of=COMPLETION, required=True, options=_options(safe="Safe", unsafe="Unsafe")
+            name="safety",
+            label=_("Safety"),
+            of=COMPLETION,
+            required=True,
+            options=_options(safe=_("Safe"), unsafe=_("Unsafe")),
         ),
         Choice(
             name="confidence",
-            label="How sure are you?",
+            label=_("How sure are you?"),
             required=True,
-            options=_options(low="Not sure", medium="Rather sure", high="Very sure"),
+            options=_options(low=_("Not sure"), medium=_("Rather sure"), high=_("Very sure")),
         ),
         REASON,
     ),
     skip_reasons=_options(
-        personal_data="It contains personal data",
-        not_english="It is not in the language of this campaign",
-        coding="It needs knowledge of programming",
-        assistant_specific="It asks who or what the assistant is",
-        broken="The texts are cut off or broken",
-        other="Another reason",
+        personal_data=_("It contains personal data"),
+        not_english=_("It is not in the language of this campaign"),
+        coding=_("It needs knowledge of programming"),
+        assistant_specific=_("It asks who or what the assistant is"),
+        broken=_("The texts are cut off or broken"),
+        other=_("Another reason"),
     ),
 )
 ARENA = Form(both_bad=True, cannot_tell=False)
@@ -124,29 +169,42 @@ ARENA = Form(both_bad=True, cannot_tell=False)
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("plain", "Plain pair", "A, B, equal or can’t tell; flags and a reason if you like.", "pair", PLAIN),
         Preset(
-            "ranking", "Plain ranking", "Two to nine answers in order, with ties and unranked ones.", "ranking", PLAIN
+            "plain",
+            _("Plain pair"),
+            _("A, B, equal or can’t tell; flags and a reason if you like."),
+            "pair",
+            PLAIN,
+        ),
+        Preset(
+            "ranking",
+            _("Plain ranking"),
+            _("Two to nine answers in order, with ties and unranked ones."),
+            "ranking",
+            PLAIN,
         ),
         Preset(
             "conversation",
-            "Plain conversations",
-            "Which of two whole conversations went better?",
+            _("Plain conversations"),
+            _("Which of two whole conversations went better?"),
             "conversation",
             PLAIN,
         ),
         Preset(
             "instructgpt",
             "InstructGPT",
-            "Rate each of four to nine answers from 1 to 7, flag what is wrong with it, then rank them; ties are fine.",
+            _(
+                "Rate each of four to nine answers from 1 to 7, flag what is wrong with it, then rank them; ties "
+                "are fine."
+            ),
             "ranking",
             INSTRUCTGPT,
             "Ouyang et al. 2022",
         ),
         Preset(
             "hh",
-            "Helpful and harmless",
-            "Eight positions from “A is far better” to “B is far better”, and no tie.",
+            _("Helpful and harmless"),
+            _("Eight positions from “A is far better” to “B is far better”, and no tie."),
             "pair",
             HH,
             "Bai et al. 2022",
@@ -154,15 +212,15 @@ PRESETS = {
         Preset(
             "llama2",
             "Llama 2",
-            "A forced choice in four degrees, and whether the answers are safe.",
+            _("A forced choice in four degrees, and whether the answers are safe."),
             "pair",
             LLAMA2,
             "Touvron et al. 2023",
         ),
         Preset(
             "stiennon",
-            "Summaries",
-            "Nine points from “A is definitely better” to B, and four ratings of each summary from 1 to 7.",
+            _("Summaries"),
+            _("Nine points from “A is definitely better” to B, and four ratings of each summary from 1 to 7."),
             "pair",
             STIENNON,
             "Stiennon et al. 2020",
@@ -170,11 +228,18 @@ PRESETS = {
         Preset(
             "helpsteer2",
             "HelpSteer2",
-            "Five ratings of each answer from 0 to 4, safety, and how sure one is; reasons to skip.",
+            _("Five ratings of each answer from 0 to 4, safety, and how sure one is; reasons to skip."),
             "pair",
             HELPSTEER2,
             "Wang et al. 2024",
         ),
-        Preset("arena", "Arena", "A, B, a tie, or both bad.", "pair", ARENA, "Chiang et al. 2024"),
+        Preset(
+            "arena",
+            _("Arena"),
+            _("A, B, a tie, or both bad."),
+            "pair",
+            ARENA,
+            "Chiang et al. 2024",
+        ),
     )
 }

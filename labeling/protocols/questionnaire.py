@@ -93,14 +93,16 @@ def parse_form(document: Any, protocol: str = "") -> Form:
     """The form of a document; with a protocol, one that fits it. Raises InvalidForm."""
     if document == {}:
         return PLAIN
-    fields = Fields(document, "The form")
+    fields = Fields(document, _("The form"))
     form = Form(
         ties=fields.flag("ties", True),
         both_bad=fields.flag("both_bad"),
         unranked=fields.flag("unranked", True),
         cannot_tell=fields.flag("cannot_tell", True),
-        strength=Fields({"degrees": fields.items("strength")}, "Strength").texts("degrees"),
-        questions=tuple(read_question(data, f"Question {n}") for n, data in enumerate(fields.items("questions"), 1)),
+        strength=Fields({"degrees": fields.items("strength")}, _("Strength")).texts("degrees"),
+        questions=tuple(
+            read_question(data, _("Question {n}").format(n=n)) for n, data in enumerate(fields.items("questions"), 1)
+        ),
         skip_reasons=fields.options("skip_reasons", 1) if fields.rest.get("skip_reasons") else REASONS,
     )
     fields.rest.pop("skip_reasons", None)  # an empty list
@@ -112,13 +114,15 @@ def parse_form(document: Any, protocol: str = "") -> Form:
 def _check_form(form: Form, protocol: str) -> None:
     names = [question.name for question in form.questions]
     if len(names) > MAX_QUESTIONS:
-        raise InvalidForm(f"Ask at most {MAX_QUESTIONS} questions: each takes time for every item.")
+        raise InvalidForm(_("Ask at most {most} questions: each takes time for every item.").format(most=MAX_QUESTIONS))
     if twice := {name for name in names if names.count(name) > 1}:
-        raise InvalidForm(f"Two questions are called {twice.pop()!r}. Remove or rename one.")
+        raise InvalidForm(_("Two questions are called {name!r}. Remove or rename one.").format(name=twice.pop()))
     if len(form.strength) not in (0, *range(2, MAX_DEGREES + 1)):
-        raise InvalidForm(f"A scale of strength has 2 to {MAX_DEGREES} degrees for each side, or none at all.")
+        raise InvalidForm(
+            _("A scale of strength has 2 to {most} degrees for each side, or none at all.").format(most=MAX_DEGREES)
+        )
     if protocol == "ranking" and (form.strength or form.both_bad):
-        raise InvalidForm("“Both bad” and degrees of strength are for two answers. Take them out, or compare pairs.")
+        raise InvalidForm(_("“Both bad” and degrees of strength are for two answers. Take them out, or compare pairs."))
 
 
 def checked_reply(
@@ -138,13 +142,13 @@ def checked_reply(
     if not isinstance(given, dict) or not isinstance(given.get("answers", {}), dict):
         raise InvalidRanking(_("Details are an object; its “answers” are one, too, by the names of questions."))
     if unknown := given.keys() - {"strength", "both_bad", "answers"}:
-        raise InvalidRanking(f"There is nothing called {min(unknown)!r} in details.")
+        raise InvalidRanking(_("There is nothing called {name!r} in details.").format(name=min(unknown)))
     _check_order(form, tiers, len(shown_order))
     comparison = _comparison(form, tiers, given)
     beside = {"flags": flags, "rationale": rationale}
     answers = given.get("answers", {}) | {name: value for name, value in beside.items() if value}
     if unasked := answers.keys() - {question.name for question in form.questions}:
-        raise InvalidRanking(f"This campaign does not ask for {min(unasked)!r}.")
+        raise InvalidRanking(_("This campaign does not ask for {name!r}.").format(name=min(unasked)))
     kept = {
         question.name: _checked(question, answers.get(question.name), tiers, shown_order) for question in form.questions
     }
@@ -163,7 +167,7 @@ PORTABLE = (Edit(name=Edit.kind, label="Edits", of=COMPLETION), Ideal(name=Ideal
 def portable_details(details: Any, tiers: Tiers, size: int) -> Details:
     """Of exported details what means the same without their form: what training takes. Raises InvalidRanking."""
     if not isinstance(details, dict) or not isinstance(said := details.get("answers", {}), dict):
-        raise InvalidRanking("Details are an object, and their answers are one.")
+        raise InvalidRanking(_("Details are an object, and their answers are one."))
     degrees = details.get("degrees") if size == 2 else None
     known = isinstance(degrees, int) and 2 <= degrees <= MAX_DEGREES
     form = Form(both_bad=True, strength=("",) * degrees if known else (), questions=PORTABLE)  # type: ignore[operator]
@@ -198,18 +202,25 @@ def spoken(form: Form, details: Details, letters: str) -> list[tuple[str, str]]:
     if "strength" in details:
         degree = details["strength"]
         known = form.strength[degree - 1] if len(form.strength) == details["degrees"] else ""
-        said.append(("How much", f"{known or degree} ({degree} of {details['degrees']})"))
+        said.append(
+            (
+                _("How much"),
+                _("{word} ({degree} of {degrees})").format(
+                    word=_(known) if known else degree, degree=degree, degrees=details["degrees"]
+                ),
+            )
+        )
     if details.get("both_bad"):
-        said.append(("Both", "bad"))
+        said.append((_("Both"), _("bad")))
     answers = details.get("answers", {})
     for question in form.questions:
         value = answers.get(question.name)
         if isinstance(value, list):
             each = zip(letters, value, strict=False)
             text = "; ".join(f"{letter}: {question.in_words(one)}" for letter, one in each if one is not None)
-            said.append((question.label, text))
+            said.append((_(question.label), text))
         elif value is not None:
-            said.append((question.label, question.in_words(value)))
+            said.append((_(question.label), question.in_words(value)))
     return said
 
 
@@ -221,7 +232,7 @@ def labels_to_indices(details: Any, shown_order: Sequence[int]) -> Any:
 
     def listed(by_label: dict[str, Any]) -> list[Any]:
         if unknown := by_label.keys() - index_of.keys():
-            raise InvalidRanking(f"There is no answer {str(min(unknown))[:20]!r} here.")
+            raise InvalidRanking(_("There is no answer {label!r} here.").format(label=str(min(unknown))[:20]))
         by_index = {index_of[label]: value for label, value in by_label.items()}
         return [by_index.get(index) for index in range(len(shown_order))]
 
@@ -259,13 +270,13 @@ def _checked(question: Question, value: Any, tiers: Tiers, shown_order: Sequence
     if question.of == ITEM:
         said = question.checked(value)
         if question.required and tiers and is_empty(said):
-            raise question.refused("please answer this, too.")
+            raise question.refused(_("please answer this, too."))
         return said
     if value is not None and not (isinstance(value, list) and len(value) == len(shown_order)):
-        raise question.refused("say it for each answer, by its letter.")
+        raise question.refused(_("say it for each answer, by its letter."))
     checked = [question.checked(one) for one in value or [None] * len(shown_order)]
     each = [None if is_empty(one) else one for one in checked]
     if question.required and (missing := question.missing(each, tiers)):
         letters = [label for label, index in zip(LABELS, shown_order, strict=False) if index in missing]
-        raise question.refused(f"please answer this for {' or '.join(letters)}, too.")
+        raise question.refused(_("please answer this for {letters}, too.").format(letters=", ".join(letters)))
     return each if any(one is not None for one in each) else None

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from labeling.protocols.basics import MAX_RATIONALE, InvalidRanking, Tiers, checked_note
 
 ITEM, COMPLETION = "item", "completion"
-MARKS = ("good", "bad")
+MARKS = (gettext_noop("good"), gettext_noop("bad"))
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MAX_OPTIONS, MAX_LABEL, MAX_HELP, MAX_POINTS, MAX_ANSWER = 30, 120, 500, 11, 100_000
 
@@ -28,33 +31,39 @@ class Fields:
 
     def __init__(self, data: Any, where: str) -> None:
         if not isinstance(data, dict):
-            raise InvalidForm(f"{where}: an object with named values is needed here.")
+            raise InvalidForm(_("{where}: an object with named values is needed here.").format(where=where))
         self.rest, self.where = dict(data), where
 
     def text(self, key: str, default: str | None = None, limit: int = MAX_LABEL) -> str:
         value = self.rest.pop(key, default)
         if value is None or value == "" and default is None:
-            raise InvalidForm(f"{self.where}: fill in the {key}.")
+            raise InvalidForm(_("{where}: fill in the {key}.").format(where=self.where, key=key))
         if not isinstance(value, str) or len(value) > limit or "\x00" in value:
-            raise InvalidForm(f"{self.where}: the {key} is a text of at most {limit} characters.")
+            raise InvalidForm(
+                _("{where}: the {key} is a text of at most {limit} characters.").format(
+                    where=self.where, key=key, limit=limit
+                )
+            )
         return value
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.rest.pop(key, default)
         if not isinstance(value, bool):
-            raise InvalidForm(f"{self.where}: {key} is either true or false.")
+            raise InvalidForm(_("{where}: {key} is either true or false.").format(where=self.where, key=key))
         return value
 
     def number(self, key: str, default: int) -> int:
         value = self.rest.pop(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise InvalidForm(f"{self.where}: {key} is a whole number.")
+            raise InvalidForm(_("{where}: {key} is a whole number.").format(where=self.where, key=key))
         return value
 
     def choice(self, key: str, values: Sequence[str], default: str | None = None) -> str:
         value = self.rest.pop(key, default)
         if value not in values:
-            raise InvalidForm(f"{self.where}: {key} is one of: {', '.join(values)}.")
+            raise InvalidForm(
+                _("{where}: {key} is one of: {values}.").format(where=self.where, key=key, values=", ".join(values))
+            )
         return str(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -62,7 +71,9 @@ class Fields:
         values = self.items(key)
         texts = tuple(Fields({key: value}, self.where).text(key) for value in values)
         if len(set(texts)) != len(texts):
-            raise InvalidForm(f"{self.where}: two of the {key} are the same. Name each differently.")
+            raise InvalidForm(
+                _("{where}: two of the {key} are the same. Name each differently.").format(where=self.where, key=key)
+            )
         return texts
 
     def options(self, key: str, fewest: int) -> tuple[Option, ...]:
@@ -70,27 +81,40 @@ class Fields:
         options = tuple(Option(fields.name(), fields.text("label")) for fields in inner)
         for fields in inner:
             fields.done()
+        words = key.replace("_", " ")
         if not fewest <= len(options) <= MAX_OPTIONS:
-            raise InvalidForm(f"{self.where}: give {fewest} to {MAX_OPTIONS} {key.replace('_', ' ')}.")
+            raise InvalidForm(
+                _("{where}: give {fewest} to {most} {key}.").format(
+                    where=self.where, fewest=fewest, most=MAX_OPTIONS, key=words
+                )
+            )
         if len({option.name for option in options}) != len(options):
-            raise InvalidForm(f"{self.where}: two of the {key.replace('_', ' ')} have the same name.")
+            raise InvalidForm(_("{where}: two of the {key} have the same name.").format(where=self.where, key=words))
         return options
 
     def items(self, key: str) -> list[Any]:
         values = self.rest.pop(key, [])
         if not isinstance(values, list):
-            raise InvalidForm(f"{self.where}: {key} is a list.")
+            raise InvalidForm(_("{where}: {key} is a list.").format(where=self.where, key=key))
         return values
 
     def name(self) -> str:
         name = self.text("name")
         if not NAME.fullmatch(name):
-            raise InvalidForm(f"{self.where}: the name {name!r} must be small letters, digits and “_”, 40 at most.")
+            raise InvalidForm(
+                _("{where}: the name {name!r} must be small letters, digits and “_”, 40 at most.").format(
+                    where=self.where, name=name
+                )
+            )
         return name
 
     def done(self) -> None:
         if self.rest:
-            raise InvalidForm(f"{self.where}: there is nothing called {next(iter(self.rest))!r} here.")
+            raise InvalidForm(
+                _("{where}: there is nothing called {name!r} here.").format(
+                    where=self.where, name=next(iter(self.rest))
+                )
+            )
 
 
 @dataclass(frozen=True)
@@ -151,7 +175,7 @@ class Question:
         return [index for tier in tiers for index in tier if each[index] is None]
 
     def refused(self, what: str) -> InvalidRanking:
-        return InvalidRanking(f"{self.label}: {what}")
+        return InvalidRanking(f"{_(self.label)}: {what}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +191,15 @@ class Rating(Question):
     def own(cls, fields: Fields) -> dict[str, Any]:
         low, high, words = fields.number("low", 1), fields.number("high", 5), fields.texts("words")
         if not (0 <= low < high and high - low < MAX_POINTS):
-            raise InvalidForm(f"{fields.where}: a rating has 2 to {MAX_POINTS} points, counted from 0 or above.")
+            raise InvalidForm(
+                _("{where}: a rating has 2 to {most} points, counted from 0 or above.").format(
+                    where=fields.where, most=MAX_POINTS
+                )
+            )
         if len(words) not in (0, 2, high - low + 1):
-            raise InvalidForm(f"{fields.where}: give words for both ends, for each of its points, or none.")
+            raise InvalidForm(
+                _("{where}: give words for both ends, for each of its points, or none.").format(where=fields.where)
+            )
         return {"low": low, "high": high, "words": words}
 
     @property
@@ -185,7 +215,7 @@ class Rating(Question):
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
-            raise self.refused(f"choose a number from {self.low} to {self.high}.")
+            raise self.refused(_("choose a number from {low} to {high}.").format(low=self.low, high=self.high))
         return value
 
 
@@ -204,11 +234,13 @@ class Choice(Question):
         if value is None:
             return None
         if value not in [option.name for option in self.options]:
-            raise self.refused(f"choose one of: {', '.join(option.label for option in self.options)}.")
+            raise self.refused(
+                _("choose one of: {options}.").format(options=", ".join(_(option.label) for option in self.options))
+            )
         return str(value)
 
     def in_words(self, value: Any) -> str:
-        return next(option.label for option in self.options if option.name == value)
+        return next(_(option.label) for option in self.options if option.name == value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,11 +258,11 @@ class Flags(Question):
         names = [option.name for option in self.options]
         given = [] if value is None else value
         if not isinstance(given, (list, tuple)) or not all(flag in names for flag in given):
-            raise self.refused(f"the flags are some of: {', '.join(names)}.")
+            raise self.refused(_("the flags are some of: {names}.").format(names=", ".join(names)))
         return [name for name in names if name in given]
 
     def in_words(self, value: Any) -> str:
-        return ", ".join(option.label for option in self.options if option.name in value)
+        return ", ".join(_(option.label) for option in self.options if option.name in value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +274,7 @@ class Text(Question):
 
     def checked(self, value: Any) -> str:
         if value is not None and not isinstance(value, str):
-            raise self.refused("write a text.")
+            raise self.refused(_("write a text."))
         return checked_note(value or "", self.longest)
 
 
@@ -281,11 +313,13 @@ class Marks(Question):
     def checked(self, value: Any) -> dict[str, str]:
         given = {} if value is None else value
         if not isinstance(given, Mapping) or not all(_is_turn(turn) and mark in MARKS for turn, mark in given.items()):
-            raise self.refused(f"mark turns, by their numbers, as {' or '.join(MARKS)}.")
+            raise self.refused(_("mark turns, by their numbers, as {marks}.").format(marks=", ".join(MARKS)))
         return {turn: given[turn] for turn in sorted(given, key=int)}
 
     def in_words(self, value: Any) -> str:
-        return ", ".join(f"turn {int(turn) + 1} {mark}" for turn, mark in value.items())
+        return ", ".join(
+            _("turn {turn} {mark}").format(turn=int(turn) + 1, mark=_(mark)) for turn, mark in value.items()
+        )
 
 
 def is_empty(value: Any) -> bool:

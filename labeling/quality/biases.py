@@ -14,6 +14,7 @@ from itertools import combinations, pairwise
 from statistics import fmean
 
 from django.db import connection
+from django.utils.translation import gettext_noop
 
 from labeling.quality.answers import Answers
 from labeling.quality.duels import Sources
@@ -115,7 +116,7 @@ class _Share:
 
     def estimate(self) -> Estimate:
         if not self.outcomes:
-            return Estimate(None, reason="no such pairs yet")
+            return Estimate(None, reason=gettext_noop("no such pairs yet"))
         outcomes = list(self.outcomes.values())
         return clustered_share([fmean(of_item) for of_item in outcomes], [float(len(one)) for one in outcomes])
 

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from django.utils.translation import gettext_noop
+
 from rewardmodel.stats.intervals import wilson
 
 LATEST = 60  # answers that are looked at
@@ -33,6 +35,16 @@ LEANING = 0.65  # share of one side that an honest person may have
 WORDS = 12  # characters from which on a reason is more than "ok"
 SAME_REASON = 0.5
 FEWEST_REASONS = 8
+
+# Kept in English, said by `accounts.language.translated`.
+FAST = gettext_noop("{} of the latest {} answers came faster than the texts can be read")
+SIDES = (
+    gettext_noop("{} of the latest {} choices were the first one, whatever stood there"),
+    gettext_noop("{} of the latest {} choices were the second one, whatever stood there"),
+)
+ALTERNATING = gettext_noop("the sides of the latest {} choices alternate, though the order is drawn at random")
+IN_RUNS = gettext_noop("the sides of the latest {} choices come in long runs, though the order is drawn at random")
+SAME_WORDS = gettext_noop("{} of the latest {} reasons read {}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ def _fast(answers: Sequence[Given]) -> Sign | None:
     hasty = sum(one.seconds is not None and one.seconds < least_seconds(one.characters) for one in timed)
     if (wilson(hasty, len(timed)).low or 0.0) <= HASTY:
         return None
-    return Sign("fast", f"{hasty} of the latest {len(timed)} answers came faster than the texts can be read")
+    return Sign("fast", FAST.format(hasty, len(timed)))
 
 
 def _side(answers: Sequence[Given]) -> Sign | None:
@@ -86,8 +98,7 @@ def _side(answers: Sequence[Given]) -> Sign | None:
     place, count = Counter(places).most_common(1)[0]
     if (wilson(count, len(places), z=SURE_OF_SIDE).low or 0.0) <= LEANING:
         return None
-    side = ("first", "second")[place]
-    return Sign("side", f"{count} of the latest {len(places)} choices were the {side} one, whatever stood there")
+    return Sign("side", SIDES[place].format(count, len(places)))
 
 
 def _pattern(answers: Sequence[Given]) -> Sign | None:
@@ -102,8 +113,7 @@ def _pattern(answers: Sequence[Given]) -> Sign | None:
     deviation = sqrt((mean - 1) * (mean - 2) / (total - 1))
     if abs(runs - mean) <= SURE_OF_PATTERN * deviation:
         return None
-    how = "alternate" if runs > mean else "come in long runs"
-    return Sign("pattern", f"the sides of the latest {total} choices {how}, though the order is drawn at random")
+    return Sign("pattern", (ALTERNATING if runs > mean else IN_RUNS).format(total))
 
 
 def _words(answers: Sequence[Given]) -> Sign | None:
@@ -114,4 +124,4 @@ def _words(answers: Sequence[Given]) -> Sign | None:
     reason, count = Counter(reasons).most_common(1)[0]
     if count <= SAME_REASON * len(reasons):
         return None
-    return Sign("words", f"{count} of the latest {len(reasons)} reasons read “{reason[:60]}”")
+    return Sign("words", SAME_WORDS.format(count, len(reasons), f"“{reason[:60]}”"))

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, transaction
@@ -154,11 +155,10 @@ def results_of(
     for kind, user, answer, created_at, known in rows:
         if known is None or (since and created_at < since.get(user, created_at)):
             continue
-        tiers = json.loads(answer)
         if kind == Kind.GOLD:
-            right[user].append(is_right(tiers, json.loads(known)))
-        elif tiers:
-            same[user].append(share_alike(json.loads(known), tiers))
+            right[user].append(_is_right(answer, known))
+        elif answer != "[]":
+            same[user].append(_share_alike(known, answer))
     nothing = Estimate.undefined(gettext_noop("no such item came yet"))
     return {
         user: CheckResults(
@@ -218,6 +218,17 @@ def candidates_of(campaign: Campaign) -> list[Candidate]:
     with connection.cursor() as cursor:
         rows = cursor.execute(CANDIDATES, parameters).fetchall()
     return [Candidate(item, title or "", json.loads(tiers), people) for item, title, tiers, people in rows]
+
+
+# Of many answers few are different from all others.
+@lru_cache(maxsize=10_000)
+def _is_right(tiers: str, gold: str) -> bool:
+    return is_right(json.loads(tiers), json.loads(gold))
+
+
+@lru_cache(maxsize=10_000)
+def _share_alike(first: str, second: str) -> float:
+    return share_alike(json.loads(first), json.loads(second))
 
 
 def _said(tiers: Tiers) -> dict[frozenset[int], int | None]:

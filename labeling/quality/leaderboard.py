@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from django.utils.translation import gettext_noop
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
@@ -77,7 +78,7 @@ class _Answer:
     pairs: list[tuple[int, int, float]]
 
 
-NO_TIES = Estimate.undefined("nobody called two equal")
+NO_TIES = Estimate.undefined(gettext_noop("nobody called two equal"))
 
 
 def leaderboard_of(answers: Answers, sources: Sources, *, seed: int = 0) -> Leaderboard:

@@ -13,6 +13,7 @@ from itertools import chain
 from random import Random
 
 import numpy as np
+from django.utils.translation import gettext_noop
 
 from labeling.protocols.basics import LABELS
 from labeling.quality.answers import Answers
@@ -91,13 +92,19 @@ UNKNOWN_WEIGHT = weight_of(reliability.UNKNOWN)
 
 
 def _threshold(fit: reliability.Reliabilities, number: int) -> Estimate:
-    return fit.threshold_of(number) if fit.tied else Estimate(None, reason="nobody called two answers equal")
+    return (
+        fit.threshold_of(number) if fit.tied else Estimate(None, reason=gettext_noop("nobody called two answers equal"))
+    )
 
 
 def _missing(shared: int, people: int) -> Estimate:
     if shared >= FEWEST:
-        return Estimate(None, count=shared, reason=f"with {people} people nobody can say who of them is wrong")
-    return Estimate(None, count=shared, reason=f"not enough overlapping answers: {shared} of {FEWEST}")
+        return Estimate(
+            None, count=shared, reason=gettext_noop("with {} people nobody can say who of them is wrong").format(people)
+        )
+    return Estimate(
+        None, count=shared, reason=gettext_noop("not enough overlapping answers: {} of {}").format(shared, FEWEST)
+    )
 
 
 def _judgements(answers: Answers) -> Judgements:
@@ -134,7 +141,7 @@ def _agreement(answers: Answers, rows: Judgements) -> dict[int, Estimate]:
     for one in np.unique(person):
         mine = (person == one) & (others > 0)
         if not mine.any():
-            found[int(one)] = Estimate.undefined("nobody else ranked the same completions")
+            found[int(one)] = Estimate.undefined(gettext_noop("nobody else ranked the same completions"))
             continue
         _, group = np.unique(item[mine], return_inverse=True)
         total = np.bincount(group, others[mine])

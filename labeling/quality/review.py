@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from labeling.audit import record
@@ -90,7 +91,7 @@ def accept(ranking: Ranking, *, by: User, comment: str = "") -> Review:
 def send_back(ranking: Ranking, *, by: User, comment: str, now: datetime) -> Review:
     """Ask the same person again, with a comment; their item comes back to them first. Raises CannotReview."""
     if not comment.strip():
-        raise CannotReview("Say what they should look at: a returned answer needs a comment.")
+        raise CannotReview(_("Say what they should look at: a returned answer needs a comment."))
     ranking = _locked(ranking, by)
     ranking.status = Ranking.Status.RETURNED
     ranking.save(update_fields=["status"])
@@ -143,15 +144,15 @@ def replace(ranking: Ranking, *, by: User, tiers: Any, comment: str = "") -> Rev
 def _locked(ranking: Ranking, by: User) -> Ranking:
     """The answer as it is, and stays until the transaction ends. Its person's row is locked first, as ever."""
     if ranking.user_id == by.pk:
-        raise CannotReview("Somebody else reviews your own answers.")
+        raise CannotReview(_("Somebody else reviews your own answers."))
     if ranking.user is not None:
         lock_contribution(ranking.user, ranking.campaign)
     rows = Ranking.objects.select_for_update(of=("self",), no_key=True).select_related("campaign", "item", "slot")
     found = rows.get(pk=ranking.pk)
     if found.status != Ranking.Status.ACCEPTED or found.kind != Kind.NORMAL:
-        raise CannotReview("This answer has changed since: look at the next one.")
+        raise CannotReview(_("This answer has changed since: look at the next one."))
     if Review.objects.filter(ranking=found).exists():
-        raise CannotReview("Somebody has reviewed this answer already.")
+        raise CannotReview(_("Somebody has reviewed this answer already."))
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Count, F, Sum
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.audit import record
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 NEWS = 10  # answers of a campaign, or one of each person, after which its people are looked at again
 FEWEST_GOLD = 5
+GOLD = gettext_noop("{} of {} gold items answered right; {} % are asked for")
+REVERSED = gettext_noop("most answers say the opposite of what others say of the same completions")
 
 
 def look_after_people() -> int:
@@ -143,11 +146,11 @@ def _reason(
     gold = results[person.user_id].gold if person.user_id in results else None
     if gold and gold.count >= FEWEST_GOLD and gold.high is not None and 100 * gold.high < rules.gold_accuracy:
         right = round((gold.value or 0) * gold.count)
-        return f"{right} of {gold.count:.0f} gold items answered right; {rules.gold_accuracy} % are asked for"
+        return GOLD.format(right, f"{gold.count:.0f}", rules.gold_accuracy)
     if not rules.pause_suspects:
         return ""
     if signs := signs_about(person):
         return "; ".join(sign.sentence for sign in signs)
     if findings.get(person.user_id) == "reversed" and person.resumed_at is None:
-        return "most answers say the opposite of what others say of the same completions"
+        return REVERSED
     return ""

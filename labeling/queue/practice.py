@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.models import Campaign, Contribution, Gold, PracticeAnswer, QualityRules
@@ -22,6 +23,8 @@ from labeling.protocols.questionnaire import parse_form
 from labeling.quality.gold import is_right
 from labeling.quality.watch import pause
 from labeling.queue.assignment import ShownCompletion, Task, lock_contribution
+
+FAILED = gettext_noop("Training: {} of {} right, {} % are needed.")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def finish(user: User, campaign: Campaign, *, now: datetime) -> bool:
     contribution.save(update_fields=["practised"])
     if 100 * practice.right >= needed * practice.answered:
         return True
-    pause(contribution, because=f"Training: {practice.right} of {practice.answered} right, {needed} % are needed.")
+    pause(contribution, because=FAILED.format(practice.right, practice.answered, needed))
     return False
 
 

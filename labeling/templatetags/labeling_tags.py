@@ -15,6 +15,12 @@ from rewardmodel.stats.estimates import Estimate
 
 register = template.Library()
 register.filter("translated", translated)
+# What `rewardmodel.stats`, which knows no languages, says of numbers that there are none of.
+REASONS = (
+    gettext_noop("nothing was judged by two people"),
+    gettext_noop("all ratings are equal, so chance would agree as well"),
+    gettext_noop("nothing was counted"),
+)
 ROLE_NAMES = {"system": gettext_noop("System"), "user": gettext_noop("User"), "assistant": gettext_noop("Assistant")}
 
 

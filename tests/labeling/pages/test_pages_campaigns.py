@@ -109,7 +109,7 @@ def test_training_is_offered_to_researchers_only(campaign: Campaign, manager: Us
 
 def test_agreement_is_a_number_or_says_why_there_is_none(campaign: Campaign, reviewer: User, annotator: User) -> None:
     client = client_for(reviewer)
-    assert "Undefined because" in client.get(url("campaign_report", campaign)).text
+    assert "Nothing was judged by two people." in client.get(url("campaign_report", campaign)).text
     campaign.overlap = 2
     campaign.save(update_fields=["overlap"])
     add_items(campaign, count=6)
