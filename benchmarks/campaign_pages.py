@@ -98,9 +98,7 @@ def main() -> None:
     os.environ["PREFLOOP_VAR"] = str(var)
     if not options.keep:
         atexit.register(shutil.rmtree, var, ignore_errors=True)  # first in, last out: after the server has stopped
-    is_there = (var / "filled").exists()
-    sites.set_up(0 if is_there else PEOPLE)
-    campaign = _campaign() if is_there else _fill(options.items)
+    campaign = _campaign_again() if (var / "filled").exists() else _fill(options.items)
     (var / "filled").touch()
     from labeling.quality.statistics import kept_statistics, refresh
 
@@ -124,14 +122,22 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _campaign() -> Campaign:
+def _campaign_again() -> Campaign:
+    import django
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    django.setup()
+    from django.core.management import call_command
+
     from labeling.models import Campaign
 
+    call_command("migrate", verbosity=0)
     return Campaign.objects.get(name="Load")
 
 
 def _fill(items: int) -> Campaign:
     """A million of everything, in about ten minutes."""
+    sites.set_up(PEOPLE)
     from django.contrib.auth.hashers import make_password
     from django.db import connection
 
@@ -139,7 +145,7 @@ def _fill(items: int) -> Campaign:
     from config.push import connection_parameters
     from labeling.models import Campaign, Contribution, Membership, QualityRules
 
-    campaign = _campaign()
+    campaign = Campaign.objects.get()
     people = list(User.objects.order_by("pk"))
     Contribution.objects.bulk_create(Contribution(campaign=campaign, user=user) for user in people)
     QualityRules.objects.create(campaign=campaign, check_every=10, review_share=2, hourly_pay=15)

@@ -20,7 +20,7 @@ def listed(campaign: Campaign, *, removed: bool = False) -> QuerySet[Item]:
     """Its items, or those that were taken out, for a list: of the payload only a `title`."""
     last_turn = KeyTextTransform("content", KeyTransform(-1, "messages"))
     items = campaign.items.filter(removed_at__isnull=not removed).order_by("pk")
-    return items.annotate(title=Left(last_turn, TITLE)).only("public_id", "created_at", "removed_at")
+    return items.annotate(title=Left(last_turn, TITLE)).only("campaign", "public_id", "created_at", "removed_at")
 
 
 def title_of(item: Item) -> str:

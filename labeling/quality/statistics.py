@@ -11,6 +11,7 @@ import logging
 import typing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db.models import F, Sum
@@ -137,10 +138,13 @@ def _read(row: CampaignStatistics) -> Statistics | None:
         return None
 
 
+_hints = cache(typing.get_type_hints)  # slow, and asked for each person's every number
+
+
 def _rebuilt(wanted: Any, value: Any) -> Any:
     """What `dataclasses.asdict` and JSON made of a dataclass, as it was."""
     if dataclasses.is_dataclass(wanted):
-        kinds = typing.get_type_hints(wanted)
+        kinds = _hints(wanted)
         return wanted(**{name: _rebuilt(kinds[name], inner) for name, inner in value.items()})  # type: ignore[operator]
     if typing.get_origin(wanted) is list:
         return [_rebuilt(typing.get_args(wanted)[0], inner) for inner in value]
