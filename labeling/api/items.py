@@ -20,7 +20,6 @@ from labeling.access import MANAGER, REPORT_ROLES
 from labeling.api.campaigns import CampaignView
 from labeling.api.downloads import download
 from labeling.api.serializers_items import (
-    DatasetSerializer,
     ImportSerializer,
     ItemDetailSerializer,
     ItemSerializer,
@@ -31,7 +30,6 @@ from labeling.api.serializers_items import (
 from labeling.data.exporting import CONTAINERS, as_csv
 from labeling.data.formats.base import Format
 from labeling.data.formats.registry import FORMATS
-from labeling.data.hub import Dataset, store_dataset
 from labeling.data.importing import import_file, refused_lines
 from labeling.data.previewing import preview_file
 from labeling.data.uploads import is_large, store_upload
@@ -39,7 +37,7 @@ from labeling.items import get_item, listed, title_of, with_counts
 from labeling.queue.removal import remove_item, restore_item
 
 
-def _chosen(data: dict[str, Any]) -> Format | None:
+def chosen_format(data: dict[str, Any]) -> Format | None:
     """How the rows of an upload shall be read; None lets each row show it."""
     return data["columns"].as_format() if data.get("columns") else FORMATS.get(data.get("form", ""))
 
@@ -62,21 +60,8 @@ class CampaignImports(CampaignView):
         file = data["file"]
         name = data.get("name") or file.name
         bring, code = (store_upload, 202) if is_large(file, file.size) else (import_file, 201)
-        record = bring(campaign, file, name=name, user=self.user, chosen=_chosen(data))
+        record = bring(campaign, file, name=name, user=self.user, chosen=chosen_format(data))
         return Response(ImportSerializer(record).data, status=code)
-
-
-class CampaignImportDataset(CampaignView):
-    roles = {"POST": MANAGER}
-
-    @extend_schema(request=DatasetSerializer, responses={202: ImportSerializer})
-    def post(self, request: Request, campaign_id: str) -> Response:
-        """Bring in a dataset of the Hugging Face hub, or (admins) a folder of the server. A worker reads it."""
-        campaign, data = self.campaign(campaign_id), self.valid(DatasetSerializer)
-        chosen = FORMATS.get(data.pop("form", ""))
-        return Response(
-            ImportSerializer(store_dataset(campaign, Dataset(**data), user=self.user, chosen=chosen)).data, status=202
-        )
 
 
 class CampaignImportPreview(CampaignView):
@@ -87,7 +72,7 @@ class CampaignImportPreview(CampaignView):
     def post(self, request: Request, campaign_id: str) -> Response:
         """What a file would bring, seen from its first rows. Nothing is kept."""
         campaign, data = self.campaign(campaign_id), self.valid(UploadSerializer)
-        preview = preview_file(data["file"], campaign.protocol, chosen=_chosen(data))
+        preview = preview_file(data["file"], campaign.protocol, chosen=chosen_format(data))
         return Response(PreviewSerializer(preview).data)
 
 

@@ -31,6 +31,13 @@ class ColumnsSerializer(serializers.Serializer[Columns]):
         help_text="None, or one each: numbers, the higher the better.",
     )
 
+    def validate(self, attrs: Any) -> Any:
+        answers, sources, scores = (tuple(attrs[key]) for key in ("answers", "sources", "scores"))
+        try:
+            return Columns(attrs["prompt"], answers, sources, attrs["winner"], scores)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
+
 
 class ColumnsField(serializers.CharField):
     """The same as JSON text, because it travels beside a file in a form."""
@@ -42,17 +49,13 @@ class ColumnsField(serializers.CharField):
             raise serializers.ValidationError(str(error)) from None
         checked = ColumnsSerializer(data=given)
         checked.is_valid(raise_exception=True)
-        values = checked.validated_data
-        answers, sources, scores = (tuple(values[key]) for key in ("answers", "sources", "scores"))
-        try:
-            return Columns(values["prompt"], answers, sources, values["winner"], scores)
-        except ValueError as error:
-            raise serializers.ValidationError(str(error)) from None
+        columns: Columns = checked.validated_data
+        return columns
 
 
-class UploadSerializer(serializers.Serializer[Any]):
-    file = serializers.FileField(help_text="JSON, CSV or Parquet; plain, gzip or zstd.", allow_empty_file=True)
-    name = serializers.CharField(required=False, max_length=255, help_text="Instead of the file's own name.")
+class ReadingSerializer(serializers.Serializer[Any]):
+    """How rows shall be read, beside a file or in an address."""
+
     form = serializers.ChoiceField(
         choices=list(FORMATS),
         required=False,
@@ -65,12 +68,18 @@ class UploadSerializer(serializers.Serializer[Any]):
     )
 
 
+class UploadSerializer(ReadingSerializer):
+    file = serializers.FileField(help_text="JSON, CSV or Parquet; plain, gzip or zstd.", allow_empty_file=True)
+    name = serializers.CharField(required=False, max_length=255, help_text="Instead of the file's own name.")
+
+
 class DatasetSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=250, help_text="On the hub, or an absolute path on the server (admins).")
     subset = serializers.CharField(max_length=100, default="default")
     split = serializers.CharField(max_length=100, default="train")
     limit = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0, help_text="Most rows; 0 takes all.")
     form = serializers.ChoiceField(choices=list(FORMATS), required=False, help_text="Read all rows as this format.")
+    columns = ColumnsSerializer(required=False, help_text="For a table of another form.")
 
 
 class LineErrorSerializer(serializers.Serializer[Any]):

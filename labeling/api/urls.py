@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling.api import campaigns, chats, exports, history, items, quality, tasks, webhooks
+from labeling.api import campaigns, chats, datasets, exports, history, items, quality, tasks, webhooks
 
 urlpatterns = [
     # First what annotators ask for all day: Django tries one pattern after another.
@@ -22,8 +22,18 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>/imports", items.CampaignImports.as_view(), name="api_campaign_imports"),
     path(
         "campaigns/<str:campaign_id>/imports/dataset",
-        items.CampaignImportDataset.as_view(),
+        datasets.CampaignImportDataset.as_view(),
         name="api_campaign_import_dataset",
+    ),
+    path(
+        "campaigns/<str:campaign_id>/imports/dataset/samples",
+        datasets.CampaignDatasetSamples.as_view(),
+        name="api_dataset_samples",
+    ),
+    path(
+        "campaigns/<str:campaign_id>/imports/dataset/samples/<int:sample_id>",
+        datasets.CampaignDatasetSample.as_view(),
+        name="api_dataset_sample",
     ),
     path(
         "campaigns/<str:campaign_id>/imports/preview",

@@ -46,15 +46,16 @@ class Dataset:
 @transaction.atomic
 def store_dataset(campaign: Campaign, dataset: Dataset, *, user: User, chosen: Format | None = None) -> Import:
     """Ask a worker to import a dataset. Raises ImportFailed where it could not be one that this person may read."""
-    _check(dataset, user)
+    check_dataset(dataset, user)
     record = new_import(campaign, name=dataset.name, user=user)
     record.dataset = asdict(dataset)
-    record.reading = {"name": chosen.name} if chosen else {}
+    record.reading = chosen.stored() if chosen else {}
     record.save(update_fields=["dataset", "reading"])
     return record
 
 
-def _check(dataset: Dataset, user: User) -> None:
+def check_dataset(dataset: Dataset, user: User) -> None:
+    """Raises ImportFailed where this cannot be a dataset, or not one that this person may read."""
     if not (PART.fullmatch(dataset.subset) and PART.fullmatch(dataset.split)):
         raise ImportFailed("A subset and a split are named by letters, digits, dots and dashes.")
     if dataset.is_local:

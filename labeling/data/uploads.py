@@ -50,7 +50,7 @@ def store_upload(
 ) -> Import:
     """Keep a file for a worker. The report is there at once, and fills."""
     record = new_import(campaign, name=name, user=user)
-    record.reading = {"name": chosen.name, **chosen.made_of} if chosen else {}
+    record.reading = chosen.stored() if chosen else {}
     record.save(update_fields=["reading"])
     for index, data in enumerate(iter(lambda: file.read(PIECE), b"")):
         UploadPiece.objects.create(source=record, index=index, data=data)

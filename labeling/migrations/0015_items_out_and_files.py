@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('dataset', models.JSONField(help_text='Its name, subset, split and limit.')),
                 ('attempts', models.PositiveSmallIntegerField(default=0, help_text='Workers that began to read it.')),
-                ('rows', models.JSONField(help_text='As they are in the dataset; null until they are here.', null=True)),
+                ('rows', models.JSONField(help_text='Each as JSON text; null until they are here.', null=True)),
                 ('failure', models.TextField(blank=True, help_text='Why it could not be read.')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],

@@ -55,7 +55,7 @@ class DatasetSample(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     dataset = models.JSONField(help_text="Its name, subset, split and limit.")
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Workers that began to read it.")
-    rows = models.JSONField(null=True, help_text="As they are in the dataset; null until they are here.")
+    rows = models.JSONField(null=True, help_text="Each as JSON text; null until they are here.")
     failure = models.TextField(blank=True, help_text="Why it could not be read.")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -96,7 +96,7 @@ class Corner:
 
 
 def make_corner(name: str, admin: User) -> Corner:
-    campaign = Campaign.objects.create(name=name, protocol="pair", state="open", created_by=admin)
+    campaign = Campaign.objects.create(name=name, protocol="pair", state="open", created_by=admin, slot_count=1)
     annotator = make_member(campaign, make_user(f"{name}-annotator"), "annotator")
     reviewer = make_member(campaign, make_user(f"{name}-reviewer"), "reviewer")
     researcher = make_user(f"{name}-researcher", "researcher")
@@ -139,6 +139,7 @@ def make_corner(name: str, admin: User) -> Corner:
     ids = {
         "campaign_id": campaign.public_id,
         "import_id": Import.objects.create(campaign=campaign, user=admin, name="file.jsonl").pk,
+        "sample_id": campaign.dataset_samples.create(dataset={"name": "a/b"}, user=admin).pk,
         "export_id": campaign.export_files.create(what="rankings", container="jsonl", user=admin).pk,
         "item_id": item.public_id,
         "ranking_id": ranking.public_id,

@@ -27,6 +27,7 @@ SAME = {
     "campaign_invitations": "api_campaign_invitations",
     "campaign_import": "api_campaign_imports",
     "campaign_import_dataset": "api_campaign_import_dataset",
+    "campaign_dataset_sample": "api_dataset_sample",
     "campaign_import_report": "api_campaign_import",
     "campaign_exports": "api_campaign_exports",
     "campaign_items": "api_campaign_items",

@@ -31,6 +31,10 @@ class Format:
     made_of: Row = field(default_factory=dict)
     """What somebody chose, for a format that is made for one file."""
 
+    def stored(self) -> Row:
+        """What a worker makes the same format of."""
+        return {"name": self.name, **self.made_of}
+
     def detect(self, rows: Sequence[Any]) -> float | str:
         """The share of rows that can be read as this format, or why none can."""
         good, reason = 0, "There are no rows."

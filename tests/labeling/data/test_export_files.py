@@ -126,7 +126,7 @@ def test_the_api_orders_looks_and_downloads(answered: Campaign, manager: User, a
     make_waiting(never)
     found = client.get(address).json()
     assert (found["position"], found["answers"]) == (30, 30)
-    file = client.get(f"{address}/file")
+    file: Any = client.get(f"{address}/file")
     content = b"".join(file.streaming_content)
     assert content == b"".join(export_lines(answered, "preferences", "csv"))
     assert int(file["Content-Length"]) == len(content) == found["size"]

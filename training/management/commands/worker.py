@@ -22,6 +22,7 @@ from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import ConnectorException
 
 from labeling.data.export_files import forget_files, make_waiting
+from labeling.data.samples import forget_samples, read_waiting
 from labeling.data.uploads import import_waiting
 from labeling.quality.statistics import refresh_wanted
 from labeling.quality.watch import look_after_people
@@ -39,6 +40,7 @@ QUEUES_EVERY = 2.0
 PEOPLE_EVERY = 5.0
 IMPORTS_EVERY = 1.0
 EXPORTS_EVERY = 1.0
+SAMPLES_EVERY = 1.0
 WEBHOOKS_EVERY = 2.0
 FORGET_EVERY = 3600.0
 POLL_EVERY = 2.0  # NOTIFY is quicker; this finds out that the database is gone
@@ -72,8 +74,10 @@ async def work(concurrency: int) -> None:
     tasks.append(asyncio.create_task(now_and_then(import_files, IMPORTS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(send_webhooks, WEBHOOKS_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(export_files, EXPORTS_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(read_samples, SAMPLES_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(forget_old, FORGET_EVERY)))
     tasks.append(asyncio.create_task(now_and_then(forget_files, FORGET_EVERY)))
+    tasks.append(asyncio.create_task(now_and_then(forget_samples, FORGET_EVERY)))
     tasks.append(asyncio.create_task(serve_chats()))
 
     def shut_down() -> None:
@@ -97,6 +101,11 @@ def import_files() -> None:
 def export_files() -> None:
     """Make the files of answers that were asked for."""
     make_waiting(stop=queue.shutting_down.is_set)
+
+
+def read_samples() -> None:
+    """Fetch the first rows of datasets that somebody wants to see."""
+    read_waiting(stop=queue.shutting_down.is_set)
 
 
 def send_webhooks() -> None:
