@@ -33,11 +33,17 @@ class Ranking(models.Model):
         PERSON = "person", _("Person")
         IMPORTED = "imported", _("Imported")
 
-    public_id = models.CharField(max_length=12, unique=True, default=new_public_id, editable=False)
-    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="rankings")
-    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="rankings")
+    # Every index is a page more that an answer dirties, so there is none that another one makes useless; and a foreign
+    # key locks what it points to: the campaign's row, for all its annotators at once, though the item's says the same.
+    public_id = models.CharField(max_length=12, default=new_public_id, editable=False)
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="rankings", db_index=False)
+    campaign = models.ForeignKey(
+        Campaign, on_delete=models.CASCADE, related_name="rankings", db_index=False, db_constraint=False
+    )
     slot = models.ForeignKey(Slot, null=True, on_delete=models.SET_NULL, related_name="rankings")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="rankings")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="rankings", db_index=False
+    )
     labeler = models.CharField(max_length=120, help_text="Pseudonym used in exports, or the imported labeler.")
     origin = models.CharField(max_length=8, choices=Origin, default=Origin.PERSON)
     status = models.CharField(max_length=10, choices=Status, default=Status.ACCEPTED)
@@ -61,6 +67,7 @@ class Ranking(models.Model):
 
     class Meta:
         indexes = [
+            models.Index(fields=["item", "user"], name="ranking_item_idx"),
             models.Index(fields=["campaign", "status", "id"], name="ranking_campaign_idx"),
             models.Index(fields=["user", "campaign", "-id"], name="ranking_user_idx"),
             models.Index(
@@ -70,6 +77,7 @@ class Ranking(models.Model):
             ),
         ]
         constraints = [
+            models.UniqueConstraint(fields=["public_id"], name="ranking_public_id_is_unique"),
             models.CheckConstraint(
                 condition=Q(origin="imported") | Q(user__isnull=False), name="a_person_or_an_import"
             ),
