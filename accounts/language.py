@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import translation
 from django.utils.formats import get_format
 from django.utils.translation import gettext
 
+from accounts.models import User
+
 VALUE = re.compile(r"“[^”]*”|'[^']*'|\d+(?:\.\d+)?")
 
 
 def language_middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        chosen = request.user.preferences.get("language") if request.user.is_authenticated else ""
-        language = chosen if chosen in dict(settings.LANGUAGES) else translation.get_language_from_request(request)
+        language = language_of(request.user, request.headers.get("Accept-Language", ""))
         with translation.override(language):
             response = get_response(request)
         response.headers.setdefault("Content-Language", language)
         return response
 
     return middleware
+
+
+def language_of(user: User | AnonymousUser, accepted: str) -> str:
+    """The person's choice, else the best of what the browser accepts."""
+    chosen = user.preferences.get("language") if user.is_authenticated else ""
+    if chosen in dict(settings.LANGUAGES):
+        return chosen
+    headers = SimpleNamespace(COOKIES={}, META={"HTTP_ACCEPT_LANGUAGE": accepted})
+    return translation.get_language_from_request(headers)  # type: ignore[arg-type]  # it reads these two only
 
 
 def translated(sentence: str) -> str:

@@ -14,7 +14,9 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import Http404
+from django.utils import translation
 
+from accounts.language import language_of
 from accounts.models import User
 from config import push
 
@@ -135,7 +137,9 @@ class TopicConsumer(AsyncWebsocketConsumer):
 
     def _authorized_changes(self) -> list[dict[str, Any]]:
         _, user = self._check()
-        return self.changes(user)
+        accepted = dict(self.scope["headers"]).get(b"accept-language", b"").decode("latin-1")
+        with translation.override(language_of(user, accepted)):
+            return self.changes(user)
 
     @staticmethod
     async def _in_thread(function: Any, *arguments: Any) -> Any:

@@ -12,6 +12,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -63,7 +64,7 @@ def get_steered_run(user: User, public_id: str) -> TrainingRun:
     """A run this person may stop, resume and build on. Raises Http404, or PermissionDenied if they may only look."""
     run = get_run(user, public_id)
     if not may_steer(user, run):
-        raise PermissionDenied("Only the owner of a run and admins can do this.")
+        raise PermissionDenied(_("Only the owner of a run and admins can do this."))
     return run
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 
 from training.models import TrainingRun
 
@@ -40,66 +42,71 @@ class Chart:
 
 SCORE = Chart(
     "score",
-    "Score",
-    "What the reward model gives the answers; its training data have mean 0 and standard deviation 1.",
+    _("Score"),
+    _("What the reward model gives the answers; its training data have mean 0 and standard deviation 1."),
     ("objective/scores", "eval/scores", "eval/reference_scores"),
 )
-KL = Chart("kl", "KL", "How far the policy has moved from the reference, in nats per answer.", ("objective/kl",))
+KL = Chart("kl", "KL", _("How far the policy has moved from the reference, in nats per answer."), ("objective/kl",))
 REWARD = Chart(
     "reward",
-    "Reward",
-    "What answers are paid: the score, clipped and less for what the run asks. Minus the KL penalty, PPO maximises it.",
+    _("Reward"),
+    _(
+        "What answers are paid: the score, clipped and less for what the run asks. Minus the KL penalty, PPO maximises "
+        "it."
+    ),
     ("objective/rlhf_reward", "objective/paid_scores"),
 )
-POLICY_LOSS = Chart("policy-loss", "Policy loss", "Clipped PPO loss per token.", ("loss/policy",))
+POLICY_LOSS = Chart("policy-loss", _("Policy loss"), _("Clipped PPO loss per token."), ("loss/policy",))
 VALUE_LOSS = Chart(
     "value-loss",
-    "Value loss",
-    "Error of the predicted returns.",
+    _("Value loss"),
+    _("Error of the predicted returns."),
     ("loss/value",),
     when=lambda settings: settings.get("advantage", "gae") == "gae",
 )
-ENTROPY = Chart("entropy", "Entropy", "Uncertainty of the policy per token, in nats.", ("policy/entropy",))
-LENGTH = Chart("length", "Length", "Tokens per answer.", ("objective/length",))
-ENDED = Chart("ended", "Ended by itself", "Share of the answers that end before the limit.", ("objective/ended",))
-CLIPPED = Chart("clipped", "Clipped", "Share of the tokens whose ratio is clipped.", ("policy/clipfrac",))
-MOVED = Chart("moved", "KL of one update", "From the policy that sampled to the one updated.", ("policy/approxkl",))
+ENTROPY = Chart("entropy", _("Entropy"), _("Uncertainty of the policy per token, in nats."), ("policy/entropy",))
+LENGTH = Chart("length", _("Length"), _("Tokens per answer."), ("objective/length",))
+ENDED = Chart("ended", _("Ended by itself"), _("Share of the answers that end before the limit."), ("objective/ended",))
+CLIPPED = Chart("clipped", _("Clipped"), _("Share of the tokens whose ratio is clipped."), ("policy/clipfrac",))
+MOVED = Chart(
+    "moved", _("KL of one update"), _("From the policy that sampled to the one updated."), ("policy/approxkl",)
+)
 COEFFICIENT = Chart(
     "kl-coef",
-    "KL coefficient",
-    "Weight of the KL penalty.",
+    _("KL coefficient"),
+    _("Weight of the KL penalty."),
     ("objective/kl_coef",),
     when=lambda settings: settings.get("kl_controller") == "adaptive",
 )
 SPEED = Chart(
-    "speed", "Tokens per second", "Read in a step, or generated and learned from.", ("perf/tokens_per_second",)
+    "speed", _("Tokens per second"), _("Read in a step, or generated and learned from."), ("perf/tokens_per_second",)
 )
 REPEATS = Chart(
-    "distinct", "Variety", "Share of an answer's pairs of tokens that are different.", ("objective/distinct",)
+    "distinct", _("Variety"), _("Share of an answer's pairs of tokens that are different."), ("objective/distinct",)
 )
 PTX = Chart(
     "ptx",
-    "Loss on demonstrations",
-    "Of the answers that people put first (PPO-ptx).",
+    _("Loss on demonstrations"),
+    _("Of the answers that people put first (PPO-ptx)."),
     ("loss/ptx",),
     when=lambda settings: bool(settings.get("ptx_coef")),
 )
 PHASES = Chart(
     "phases",
-    "Seconds per iteration",
-    "Where the time goes.",
+    _("Seconds per iteration"),
+    _("Where the time goes."),
     ("perf/seconds_generate", "perf/seconds_score", "perf/seconds_train"),
 )
-MEMORY = Chart("memory", "Peak memory", "Of the GPU, or of the process, in MB.", ("perf/memory_mb",))
-LOSS = Chart("loss", "Loss", "On the training batches and on the held-out prompts.", ("loss/train", "eval/loss"))
+MEMORY = Chart("memory", _("Peak memory"), _("Of the GPU, or of the process, in MB."), ("perf/memory_mb",))
+LOSS = Chart("loss", _("Loss"), _("On the training batches and on the held-out prompts."), ("loss/train", "eval/loss"))
 ACCURACY = Chart(
     "accuracy",
-    "Held-out accuracy",
-    "Share of held-out preferences the model agrees with; the band is the 95 % interval.",
+    _("Held-out accuracy"),
+    _("Share of held-out preferences the model agrees with; the band is the 95 % interval."),
     ("eval/accuracy",),
     ("eval/accuracy_low", "eval/accuracy_high"),
 )
-RATE = Chart("learning-rate", "Learning rate", "As scheduled.", ("learning_rate",))
+RATE = Chart("learning-rate", _("Learning rate"), _("As scheduled."), ("learning_rate",))
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
     "ppo": (
@@ -128,7 +135,13 @@ def series(run: TrainingRun) -> dict[str, Any]:
 def charts_of(run: TrainingRun) -> list[dict[str, Any]]:
     """The charts of a run page, as its script reads them."""
     return [
-        {"slug": c.slug, "title": c.title, "about": c.about, "metrics": c.metrics, "band": c.band or ()}
+        {
+            "slug": c.slug,
+            "title": gettext(c.title),
+            "about": gettext(c.about),
+            "metrics": c.metrics,
+            "band": c.band or (),
+        }
         for c in CHARTS[run.kind]
         if c.when(run.config)
     ]

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from config.push import notify
@@ -35,13 +36,15 @@ def make_campaign(
     with transaction.atomic():
         run = TrainingRun.objects.select_for_update(of=("self",), no_key=True).select_related("artifact").get(pk=run.pk)
         if run.kind != TrainingRun.Kind.SAMPLING or run.state != TrainingRun.State.SUCCEEDED:
-            raise NoCampaign("Only a sampling run that has succeeded can become a campaign.")
+            raise NoCampaign(_("Only a sampling run that has succeeded can become a campaign."))
         if run.made_campaign is not None:
-            raise NoCampaign(f"This run has become the campaign “{run.made_campaign}” already.")
+            raise NoCampaign(
+                _("This run has become the campaign “{made_campaign}” already.").format(made_campaign=run.made_campaign)
+            )
         old = run.campaign
         campaign = create_campaign(
             user,
-            name=name.strip()[:120] or f"Comparison: {run.base or run.name}"[:120],
+            name=name.strip()[:120] or _("Comparison: {name}").format(name=run.base or run.name)[:120],
             guidelines=old.guidelines if old else "",
             protocol=protocol,
             overlap=overlap,
@@ -49,7 +52,7 @@ def make_campaign(
         rows = read_jsonl(run.rundir.artifact / "completions.jsonl")
         report = import_rows(campaign, comparison_rows(rows, protocol, source_names(run)), name=run.name, user=user)
         if not report.accepted:
-            raise NoCampaign("There is nothing to compare: each prompt got only one answer, or the same one again.")
+            raise NoCampaign(_("There is nothing to compare: each prompt got only one answer, or the same one again."))
         TrainingRun.objects.filter(pk=run.pk).update(made_campaign=campaign)
         notify(run.topic)
     campaign.refresh_from_db()  # the import has counted slots

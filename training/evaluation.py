@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from rewardmodel.stats.annotators import UNRELIABLE
 from training.engine.rundir import EVALUATION
 from training.models import ModelArtifact
@@ -48,7 +50,7 @@ def evaluation_of(model: ModelArtifact | None) -> dict[str, Any]:
 
 def sides(example: dict[str, Any]) -> list[dict[str, Any]]:
     """Both conversations of a comparison; bars of their turns on one scale, with `x` and `width` of `BAR` each way."""
-    both = [("Preferred", example["chosen"]), ("Not preferred", example["rejected"])]
+    both = [(_("Preferred"), example["chosen"]), (_("Not preferred"), example["rejected"])]
     most = max((abs(turn["reward"]) for _, side in both for turn in side["turns"]), default=0.0) or 1.0
 
     def drawn(turn: dict[str, Any]) -> dict[str, Any]:

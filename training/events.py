@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from accounts.language import figures
 from training.models import RunEvent, TrainingRun
 
 MOST = 1000
@@ -49,20 +53,26 @@ def live_state(run: TrainingRun) -> dict[str, Any]:
 
 def progress_line(run: TrainingRun) -> str:
     """Where a run stands, in one line for people."""
-    steps = f"step {run.step} of {run.total_steps}" if run.total_steps else ""
+    steps = (
+        _("step {step} of {total_steps}").format(step=run.step, total_steps=run.total_steps) if run.total_steps else ""
+    )
     if run.state == TrainingRun.State.QUEUED:
-        return f"Waits for a worker, {steps} done" if run.step else "Waits for a worker"
+        return _("Waits for a worker, {steps} done").format(steps=steps) if run.step else _("Waits for a worker")
     if run.state == TrainingRun.State.STARTING:
-        return f"The engine starts, {steps} done" if run.step else "The engine starts"
+        return _("The engine starts, {steps} done").format(steps=steps) if run.step else _("The engine starts")
     if run.state != TrainingRun.State.RUNNING:
-        ended = f"Ended at {steps}" if steps else "Ended before the first step"
-        return f"{ended}, {_took(run)} after it started" if run.started_at and run.finished_at else ended
+        ended = _("Ended at {steps}").format(steps=steps) if steps else _("Ended before the first step")
+        return (
+            _("{ended}, {time} after it started").format(ended=ended, time=_took(run))
+            if run.started_at and run.finished_at
+            else ended
+        )
     parts = [part for part in (steps, run.stage) if part]
     if run.stop_requested:
-        parts.append("stops after this step")
+        parts.append(_("stops after this step"))
     elif run.eta_seconds is not None and run.step < run.total_steps:
-        parts.append(f"{_duration(run.eta_seconds)} left")
-    return ", ".join(parts).capitalize() if parts else "Running"
+        parts.append(_("{time} left").format(time=_duration(run.eta_seconds)))
+    return capfirst(", ".join(parts)) if parts else _("Running")
 
 
 def _took(run: TrainingRun) -> str:
@@ -75,7 +85,7 @@ def _took(run: TrainingRun) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"about {max(round(seconds), 1)} s"
+        return _("about {time}").format(time=f"{max(round(seconds), 1)} s")
     if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min"
-    return f"about {seconds / 3600:.1f} h"
+        return _("about {time}").format(time=f"{round(seconds / 60)} min")
+    return _("about {time}").format(time=figures(f"{seconds / 3600:.1f} h"))

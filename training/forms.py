@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from labeling.models import Campaign, Ranking
@@ -24,6 +25,9 @@ from training.selection import HELD_OUT, PromptOptions
 from training.snapshots import SnapshotFilters
 from training.wording import CHOICES, GROUPS, LABELS
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 CHOSEN_APART = (*FILLED_IN, "versus")
 PREFIX = "setting_"
 
@@ -31,7 +35,9 @@ PREFIX = "setting_"
 class RunForm(forms.Form):
     """A new run of one kind. `kind` decides which models and which settings are asked for."""
 
-    name = forms.CharField(max_length=120, required=False, help_text="Left empty, it is named after the campaign.")
+    name = forms.CharField(
+        label=_("Name"), max_length=120, required=False, help_text=_("Left empty, it is named after the campaign.")
+    )
 
     def __init__(self, *args: Any, kind: str, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,8 +66,8 @@ class RunForm(forms.Form):
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
         """Fields to unfold, by heading."""
         left = {field.name.removeprefix(PREFIX): field for field in self.advanced}
-        found = [(title, [left.pop(name) for name in names if name in left]) for title, names in GROUPS.items()]
-        return [(title, fields) for title, fields in [*found, ("More", list(left.values()))] if fields]
+        found = [(str(_(title)), [left.pop(name) for name in names if name in left]) for title, names in GROUPS.items()]
+        return [(title, fields) for title, fields in [*found, (str(_("More")), list(left.values()))] if fields]
 
     @property
     def advanced_open(self) -> bool:
@@ -101,75 +107,80 @@ class RunForm(forms.Form):
     def _add_inputs(self, user: User) -> None:
         kinds = ModelArtifact.Kind
         start = self.models.filter(kind__in=(kinds.BASE, kinds.POLICY))
-        self.fields["campaign"] = _choice(campaigns_to_train_on(user), CAMPAIGN_HELP[self.kind])
+        self.fields["campaign"] = _choice(campaigns_to_train_on(user), CAMPAIGN_HELP[self.kind], label=_("Campaign"))
         self.fields["base"] = _choice(start, BASE_HELP[self.kind], label=BASE_LABELS[self.kind])
         if self.kind == TrainingRun.Kind.PPO:
-            self._add_rewards("Its score is what PPO maximises.", required=True)
+            self._add_rewards(_("Its score is what PPO maximises."), required=True)
             self.fields["data_eval_fraction"] = forms.FloatField(
-                label="Share of prompts held out",
+                label=_("Share of prompts held out"),
                 initial=HELD_OUT,
                 min_value=0,
                 max_value=0.9,
                 widget=forms.NumberInput(attrs={"step": "any"}),
-                help_text="Never trained on; the samples on the run's page answer these.",
+                help_text=_("Never trained on; the samples on the run's page answer these."),
             )
         if self.kind == TrainingRun.Kind.SAMPLING:
             policies = [(one.public_id, str(one)) for one in self.models.filter(kind=kinds.POLICY)]
             self.fields["versus"] = forms.ChoiceField(
-                label="Second model",
+                label=_("Second model"),
                 required=False,
-                choices=[("", "None"), ("base", "The bare base model"), *policies],
-                help_text="Answers the same prompts, so that people can compare the two models.",
+                choices=[("", _("None")), ("base", _("The bare base model")), *policies],
+                help_text=_("Answers the same prompts, so that people can compare the two models."),
             )
             self.fields["data_limit"] = forms.IntegerField(
-                label="Most prompts", initial=0, min_value=0, help_text="Drawn evenly; 0 takes all."
+                label=_("Most prompts"), initial=0, min_value=0, help_text=_("Drawn evenly; 0 takes all.")
             )
-            self._add_rewards("Says which answer is best, where “Best of” is above 1.", required=False)
+            self._add_rewards(_("Says which answer is best, where “Best of” is above 1."), required=False)
         if self.kind in (TrainingRun.Kind.REWARD, TrainingRun.Kind.SFT):
             self.fields["data_origin"] = forms.ChoiceField(
-                label="Rankings",
+                label=_("Rankings"),
                 required=False,
-                choices=[("", "All accepted ones"), *((value, f"By origin: {name}") for value, name in _origins())],
-                help_text="Which of the campaign's rankings are frozen for this run.",
+                choices=[
+                    ("", _("All accepted ones")),
+                    *((value, _("By origin: {name}").format(name=name)) for value, name in _origins()),
+                ],
+                help_text=_("Which of the campaign's rankings are frozen for this run."),
             )
             self.fields["data_without"] = forms.CharField(
-                label="Leave out",
+                label=_("Leave out"),
                 required=False,
                 max_length=2000,
-                help_text="Pseudonyms of people whose rankings are not taken, separated by spaces.",
+                help_text=_("Pseudonyms of people whose rankings are not taken, separated by spaces."),
             )
         if self.kind == TrainingRun.Kind.REWARD:
             self.fields["data_weigh"] = forms.BooleanField(
-                label="Weigh annotators by their reliability",
+                label=_("Weigh annotators by their reliability"),
                 required=False,
-                help_text="Rankings count by the share of their annotator's answers that are no guesses, as the "
-                "campaign's report shows it. Needs answers of several people to the same items.",
+                help_text=_(
+                    "Rankings count by the share of their annotator's answers that are no guesses, as the "
+                    "campaign's report shows it. Needs answers of several people to the same items."
+                ),
             )
 
-    def _add_rewards(self, help_text: str, *, required: bool) -> None:
+    def _add_rewards(self, help_text: StrOrPromise, *, required: bool) -> None:
         rewards = self.models.for_ppo()
-        self.fields["reward"] = _choice(rewards, help_text, label="Reward model", required=required)
+        self.fields["reward"] = _choice(rewards, help_text, label=_("Reward model"), required=required)
         self.fields["data_more_rewards"] = forms.ModelMultipleChoiceField(
             rewards,
             to_field_name="public_id",
             required=False,
-            label="Further reward models",
-            help_text="Their scores are added.",
+            label=_("Further reward models"),
+            help_text=_("Their scores are added."),
         )
 
 
 CAMPAIGN_HELP = {
-    "reward": "Its accepted rankings are frozen and learned from.",
-    "sft": "The answers that people put first are frozen and imitated.",
-    "ppo": "Its prompts are answered during training.",
-    "sampling": "Its prompts are answered.",
+    "reward": _("Its accepted rankings are frozen and learned from."),
+    "sft": _("The answers that people put first are frozen and imitated."),
+    "ppo": _("Its prompts are answered during training."),
+    "sampling": _("Its prompts are answered."),
 }
-BASE_LABELS = {"reward": "Base model", "sft": "Start from", "ppo": "Start from", "sampling": "Model"}
+BASE_LABELS = {"reward": _("Base model"), "sft": _("Start from"), "ppo": _("Start from"), "sampling": _("Model")}
 BASE_HELP = {
-    "reward": "The reward model is an adapter on it. Take the base of the model whose answers were ranked.",
-    "sft": "A base model or a policy.",
-    "ppo": "A base model or a policy; it is also the reference that the KL penalty keeps the policy near to.",
-    "sampling": "Draws the answers.",
+    "reward": _("The reward model is an adapter on it. Take the base of the model whose answers were ranked."),
+    "sft": _("A base model or a policy."),
+    "ppo": _("A base model or a policy; it is also the reference that the KL penalty keeps the policy near to."),
+    "sampling": _("Draws the answers."),
 }
 
 
@@ -178,21 +189,25 @@ class ModelForm(forms.Form):
 
     path = forms.CharField(
         max_length=500,
-        label="Hub name or folder",
-        help_text="For example HuggingFaceTB/SmolLM2-135M-Instruct, or an absolute path to a folder with safetensors.",
+        label=_("Hub name or folder"),
+        help_text=_(
+            "For example HuggingFaceTB/SmolLM2-135M-Instruct, or an absolute path to a folder with safetensors."
+        ),
         widget=forms.TextInput(
             attrs={"aria-describedby": "id_path_help", "autocomplete": "off", "spellcheck": "false"}
         ),
     )
-    name = forms.CharField(max_length=120, required=False, help_text="Left empty, it is the last part of the path.")
+    name = forms.CharField(
+        label=_("Name"), max_length=120, required=False, help_text=_("Left empty, it is the last part of the path.")
+    )
 
 
 class CampaignFromRunForm(forms.Form):
     """Turn what a sampling run drew into a campaign."""
 
-    name = forms.CharField(max_length=120)
-    protocol = forms.ChoiceField(choices=Campaign.Protocol.choices)
-    overlap = forms.IntegerField(min_value=1, max_value=50, initial=1, label="People per item")
+    name = forms.CharField(label=_("Name"), max_length=120)
+    protocol = forms.ChoiceField(label=_("Protocol"), choices=Campaign.Protocol.choices)
+    overlap = forms.IntegerField(min_value=1, max_value=50, initial=1, label=_("People per item"))
 
 
 def setting_field(config: type, field: dataclasses.Field[Any]) -> forms.Field:
@@ -247,13 +262,13 @@ def prefilled(kind: str, user: User, query: dict[str, str]) -> dict[str, Any]:
 
 
 def _choice(
-    queryset: Any, help_text: str, label: str | None = None, *, required: bool = True
+    queryset: Any, help_text: StrOrPromise, label: StrOrPromise | None = None, *, required: bool = True
 ) -> forms.ModelChoiceField:
-    empty = "Choose …" if required else "None"
+    empty = _("Choose …") if required else _("None")
     return forms.ModelChoiceField(
         queryset, to_field_name="public_id", empty_label=empty, help_text=help_text, label=label, required=required
     )
 
 
 def _origins() -> list[tuple[str, str]]:
-    return [(str(value), str(name).lower()) for value, name in Ranking.Origin.choices]
+    return [(str(value), str(name)) for value, name in Ranking.Origin.choices]

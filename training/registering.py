@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from django.utils.translation import gettext as _
+
 from accounts.models import User
 from training.models import ModelArtifact
 
@@ -23,7 +25,9 @@ def register_model(user: User, *, name: str, path: str) -> ModelArtifact:
         _check_folder(Path(path))
         path = str(Path(path))
     elif not HUB_NAME.fullmatch(path):
-        raise NotAModel("Give a hub name such as HuggingFaceTB/SmolLM2-135M-Instruct, or an absolute path to a folder.")
+        raise NotAModel(
+            _("Give a hub name such as HuggingFaceTB/SmolLM2-135M-Instruct, or an absolute path to a folder.")
+        )
     name = name.strip()[:120] or path.rpartition("/")[2][:120]
     known = ModelArtifact.objects.filter(kind=ModelArtifact.Kind.BASE, base_model=path, path="").first()
     return known or ModelArtifact.objects.create(
@@ -35,10 +39,12 @@ def _check_folder(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise NotAModel("There is no model in this folder: its config.json is missing or cannot be read.") from None
+        raise NotAModel(_("There is no model in this folder: its config.json is missing or cannot be read.")) from None
     if not isinstance(config, dict) or "model_type" not in config:
-        raise NotAModel("The config.json of this folder does not describe a transformers model.")
+        raise NotAModel(_("The config.json of this folder does not describe a transformers model."))
     if not any(folder.glob("*.safetensors")):
-        raise NotAModel("The folder has no *.safetensors file. Other formats can run code when loaded and are refused.")
+        raise NotAModel(
+            _("The folder has no *.safetensors file. Other formats can run code when loaded and are refused.")
+        )
     if not any((folder / tokenizer).exists() for tokenizer in ("tokenizer.json", "tokenizer_config.json")):
-        raise NotAModel("The folder has no tokenizer (tokenizer.json).")
+        raise NotAModel(_("The folder has no tokenizer (tokenizer.json)."))

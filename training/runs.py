@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from accounts.ids import new_public_id
 from accounts.models import User
@@ -67,7 +68,9 @@ def create_run(
     try:
         kind = Kind(kind)
     except ValueError:
-        raise RunNotPossible(f"kind must be one of {', '.join(Kind.values)}, not {kind!r}.") from None
+        raise RunNotPossible(
+            _("kind must be one of {values}, not {kind!r}.").format(values=", ".join(Kind.values), kind=kind)
+        ) from None
     config = resolve_config(kind, inputs, dict(settings or {}))
     assert inputs.campaign is not None and inputs.base is not None  # resolve_config has checked
     public_id = new_public_id()
@@ -107,7 +110,9 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
     """The engine's config for these inputs and the settings a person chose. Raises RunNotPossible."""
     typed = sorted(set(settings) & set(FILLED_IN))
     if typed:
-        raise RunNotPossible(f"{', '.join(typed)} cannot be set by hand; choose a registered model instead.")
+        raise RunNotPossible(
+            _("{names} cannot be set by hand; choose a registered model instead.").format(names=", ".join(typed))
+        )
     _check_inputs(kind, inputs)
     assert inputs.base is not None
     settings |= weights_of(inputs.base)
@@ -123,12 +128,15 @@ def resolve_config(kind: str, inputs: Inputs, settings: dict[str, Any]) -> Commo
     except ConfigError as error:
         raise RunNotPossible(str(error)) from error
     if getattr(config, "executor", LOCAL) == RAY and not offers_ray():
-        raise RunNotPossible(f"Ray is not installed here: set executor to {LOCAL}.")
+        raise RunNotPossible(_("Ray is not installed here: set executor to {local}.").format(local=LOCAL))
     if kind == Kind.SAMPLING and getattr(config, "best_of", 1) > 1 and inputs.reward is None:
-        raise RunNotPossible("Choose the reward model that says which of several answers is the best.")
+        raise RunNotPossible(_("Choose the reward model that says which of several answers is the best."))
     if inputs.filters.weigh and getattr(config, "reliability", False):
         raise RunNotPossible(
-            "Choose one of the two: weigh annotators by the reliability that the report shows, or learn it in training."
+            _(
+                "Choose one of the two: weigh annotators by the reliability that the report shows, or learn it in "
+                "training."
+            )
         )
     return config
 
@@ -167,22 +175,26 @@ def _name(kind: TrainingRun.Kind, campaign: Campaign) -> str:
 
 def _check_inputs(kind: str, inputs: Inputs) -> None:
     if inputs.campaign is None:
-        raise RunNotPossible("Choose the campaign whose rankings or prompts the run reads.")
+        raise RunNotPossible(_("Choose the campaign whose rankings or prompts the run reads."))
     if inputs.base is None:
-        raise RunNotPossible("Choose the model to start from. A base model is registered on the models page.")
+        raise RunNotPossible(_("Choose the model to start from. A base model is registered on the models page."))
     for model in filter(None, (inputs.base, inputs.versus)):
         if model.kind not in (ModelArtifact.Kind.BASE, ModelArtifact.Kind.POLICY):
-            raise RunNotPossible(f"“{model}” is no language model to start from: choose a base model or a policy.")
+            raise RunNotPossible(
+                _("“{model}” is no language model to start from: choose a base model or a policy.").format(model=model)
+            )
     if kind == Kind.PPO and inputs.reward is None:
-        raise RunNotPossible("Choose the reward model that PPO trains against.")
+        raise RunNotPossible(_("Choose the reward model that PPO trains against."))
     if inputs.more_rewards and inputs.reward is None:
-        raise RunNotPossible("Choose the reward model that the further ones are added to.")
+        raise RunNotPossible(_("Choose the reward model that the further ones are added to."))
     for model in filter(None, (inputs.reward, *inputs.more_rewards)):
         if model.kind != ModelArtifact.Kind.REWARD:
-            raise RunNotPossible(f"“{model}” is no reward model: choose one that scores answers.")
+            raise RunNotPossible(_("“{model}” is no reward model: choose one that scores answers.").format(model=model))
         if model.rewards_turns:
             raise RunNotPossible(
-                f"“{model}” rewards single turns, read alone; the run needs one of whole conversations."
+                _("“{model}” rewards single turns, read alone; the run needs one of whole conversations.").format(
+                    model=model
+                )
             )
 
 
@@ -199,13 +211,17 @@ def _versus(inputs: Inputs, choice: str) -> str:
     assert base is not None
     if other is None:
         if choice not in ("", "base"):
-            raise RunNotPossible("versus must be empty, base, or the id of a policy.")
+            raise RunNotPossible(_("versus must be empty, base, or the id of a policy."))
         return choice
     mine, theirs = weights_of(base), weights_of(other)
     if mine["base"] != theirs["base"]:
-        raise RunNotPossible(f"“{other}” stands on another base model than “{base}”, so they cannot share a run.")
+        raise RunNotPossible(
+            _("“{other}” stands on another base model than “{base}”, so they cannot share a run.").format(
+                other=other, base=base
+            )
+        )
     if mine == theirs:
-        raise RunNotPossible("Choose two different models to compare.")
+        raise RunNotPossible(_("Choose two different models to compare."))
     return theirs["adapter"] or "base"
 
 

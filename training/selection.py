@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from labeling.models import Campaign, Item
 from training.snapshots import BadSelection
 
@@ -36,9 +38,9 @@ class PromptOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 0:
-            raise BadSelection("limit must be a whole number, 0 for all prompts.")
+            raise BadSelection(_("limit must be a whole number, 0 for all prompts."))
         if not isinstance(self.eval_fraction, int | float) or not 0 <= self.eval_fraction <= 0.9:
-            raise BadSelection("eval_fraction must be a number from 0 to 0.9.")
+            raise BadSelection(_("eval_fraction must be a number from 0 to 0.9."))
 
 
 def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str, Any]]:
@@ -52,12 +54,16 @@ def prompt_rows(campaign: Campaign, options: PromptOptions) -> Iterator[dict[str
             digests.setdefault(_digest(messages), pk)
     if not digests:
         raise NoPrompts(
-            "This campaign has no prompts to answer: its items are whole conversations, or there are none yet."
+            _("This campaign has no prompts to answer: its items are whole conversations, or there are none yet.")
         )
     drawn = sorted(digests.items())[: options.limit or None]
     held_out = {pk for _, pk in drawn[: _held_out_count(len(drawn), options.eval_fraction)]}
     chosen = {pk for _, pk in drawn}
-    items = Item.objects.filter(campaign=campaign, removed_at=None).order_by("id").values_list("id", "public_id", "messages")
+    items = (
+        Item.objects.filter(campaign=campaign, removed_at=None)
+        .order_by("id")
+        .values_list("id", "public_id", "messages")
+    )
     for pk, public_id, messages in items.iterator(chunk_size=CHUNK):
         if pk in chosen:
             split = {"split": "eval"} if pk in held_out else {}
@@ -70,7 +76,7 @@ def best_completion_rows(rankings: Iterable[dict[str, Any]]) -> Iterator[dict[st
     Where people wrote or improved answers of an item, those in its place. Raises NoPrompts.
     """
     found = False
-    for _, rows in groupby(rankings, key=lambda row: row["item"]):
+    for _item, rows in groupby(rankings, key=lambda row: row["item"]):
         votes: Counter[int] = Counter()
         written: dict[str, list[dict[str, str]]] = {}  # each once
         row: dict[str, Any] = {}
@@ -85,7 +91,7 @@ def best_completion_rows(rankings: Iterable[dict[str, Any]]) -> Iterator[dict[st
             found = True
             yield {"messages": row["messages"] + answer}
     if not found:
-        raise NoPrompts("This campaign has no accepted ranking that prefers one answer to another yet.")
+        raise NoPrompts(_("This campaign has no accepted ranking that prefers one answer to another yet."))
 
 
 def _prompts(campaign: Campaign) -> Iterator[tuple[int, list[dict[str, str]]]]:

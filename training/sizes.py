@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
 
 from training.models import ModelArtifact
 
@@ -20,10 +21,12 @@ def size_text(model: ModelArtifact | None) -> str:
         adapter, base = int(card["size"]["bytes"]), int(card["size"]["base_bytes"])
     except (OSError, ValueError, TypeError, KeyError):  # made elsewhere, or before sizes were written down
         return ""
-    return f"{filesizeformat(adapter)}, {_share(adapter, base)} of the base ({filesizeformat(base)})"
+    return _("{adapter}, {share} of the base ({base})").format(
+        adapter=filesizeformat(adapter), share=_share(adapter, base), base=filesizeformat(base)
+    )
 
 
 def _share(part: int, whole: int) -> str:
     if 0 < part * 2 <= whole:
         return f"1/{round(whole / part)}"
-    return f"{100 * part / whole:.0f} %" if whole > 0 else "an unknown part"
+    return f"{100 * part / whole:.0f} %" if whole > 0 else _("an unknown part")

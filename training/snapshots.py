@@ -21,6 +21,7 @@ from django.conf import settings
 from django.contrib.postgres.aggregates import ArrayAgg, StringAgg
 from django.db.models import OuterRef, Subquery, TextField
 from django.db.models.functions import Cast
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from labeling.models import Campaign, Completion, Ranking
@@ -55,7 +56,11 @@ class SnapshotFilters:
 
     def __post_init__(self) -> None:
         if self.origin and self.origin not in Ranking.Origin.values:
-            raise BadSelection(f"origin must be {' or '.join(Ranking.Origin.values)}, not {self.origin!r}.")
+            raise BadSelection(
+                _("origin must be {values}, not {origin!r}.").format(
+                    values=" or ".join(Ranking.Origin.values), origin=self.origin
+                )
+            )
 
 
 def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = None) -> DatasetSnapshot:
@@ -75,7 +80,7 @@ def freeze(campaign: Campaign, *, by: User, filters: SnapshotFilters | None = No
             os.fsync(file.fileno())
         if not counts.rankings:
             raise NothingToFreeze(
-                "This campaign has no accepted rankings that fit. Label some items, or import rankings, first."
+                _("This campaign has no accepted rankings that fit. Label some items, or import rankings, first.")
             )
         os.replace(temporary, folder / f"{digest.hexdigest()}.jsonl")
     except BaseException:
@@ -95,8 +100,10 @@ def _weights(campaign: Campaign) -> dict[str, float]:
     weights = labeler_weights(campaign)
     if not weights:
         raise NothingToFreeze(
-            "Nobody's reliability is known: people are judged by items that at least two others answered, too. "
-            "Ask for more answers per item, or train without weights."
+            _(
+                "Nobody's reliability is known: people are judged by items that at least two others answered, too. "
+                "Ask for more answers per item, or train without weights."
+            )
         )
     return weights
 

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AuthenticatedRequest
@@ -32,15 +33,15 @@ class LiveChatForm(forms.ModelForm):
         ModelArtifact.objects.none(),
         to_field_name="public_id",
         required=False,
-        label="Models",
-        help_text="Two or more. Each chat is with two of them, drawn at random, on random sides.",
+        label=_("Models"),
+        help_text=_("Two or more. Each chat is with two of them, drawn at random, on random sides."),
         widget=forms.CheckboxSelectMultiple,
     )
 
     class Meta:
         model = LiveChat
         fields = ["temperature", "max_new_tokens", "max_turns", "target", "is_on"]
-        labels = {"is_on": "People can chat"}
+        labels = {"is_on": _("People can chat")}
 
     def __init__(self, *args: Any, user: User, campaign: Campaign, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -66,7 +67,7 @@ def live_chat(request: AuthenticatedRequest, campaign: Campaign) -> HttpResponse
                 by=request.user,
                 **form.settings(),
             )
-            messages.success(request, "Saved. The models are loaded when somebody begins a chat.")
+            messages.success(request, _("Saved. The models are loaded when somebody begins a chat."))
             return redirect("campaign_live_chat", campaign.public_id)
         except (NoLiveChat, InvalidForm) as problem:
             form.add_error(None, str(problem))

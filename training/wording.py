@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext_noop
+
 LABELS = {
     "eval_fraction": "Held-out share",
     "lora_rank": "LoRA rank",
@@ -71,31 +73,38 @@ CHOICES = {
 }
 
 GROUPS = {
-    "Data": ("data_origin", "data_without", "data_weigh", "data_limit", "data_eval_fraction", "eval_fraction"),
-    "Rewards": ("data_more_rewards", "reward_functions", "best_of"),
-    "What is learned": (
+    gettext_noop("Data"): (
+        "data_origin",
+        "data_without",
+        "data_weigh",
+        "data_limit",
+        "data_eval_fraction",
+        "eval_fraction",
+    ),
+    gettext_noop("Rewards"): ("data_more_rewards", "reward_functions", "best_of"),
+    gettext_noop("What is learned"): (
         *("rewards_of", "margin", "edits", "top", "noise", "label_smoothing", "pessimism", "centering"),
         *("advantage", "completions", "value", "value_coef", "value_clip", "value_warmup", "gamma", "gae_lambda"),
         *("whiten_rewards", "whiten_advantages", "entropy_coef", "clip"),
     ),
-    "Scores": ("normalize_scores", "score_clip", "missing_end", "missing_end_score", "length_penalty"),
-    "Staying near the start": (
+    gettext_noop("Scores"): ("normalize_scores", "score_clip", "missing_end", "missing_end_score", "length_penalty"),
+    gettext_noop("Staying near the start"): (
         *("kl_controller", "kl_target", "kl_horizon", "stop_kl", "kl_budget", "on_alert"),
         *("ptx_coef", "ptx_batch_size"),
     ),
-    "Optimisation": (
+    gettext_noop("Optimisation"): (
         *("epochs", "ppo_epochs", "batch_size", "mini_batches", "micro_batch_size", "max_approxkl"),
         *("learning_rate", "head_learning_rate", "value_learning_rate", "warmup", "linear_decay", "weight_decay"),
         *("l2", "max_grad_norm", "ema"),
     ),
-    "Lengths and samples": (
+    gettext_noop("Lengths and samples"): (
         *("max_length", "max_prompt_tokens", "max_new_tokens", "temperature", "sample_every", "samples"),
     ),
-    "Adapter": (
+    gettext_noop("Adapter"): (
         *("adapter_rank", "lora_rank", "lora_alpha", "lora_dropout", "lora_variant", "lora_targets", "lora_init"),
         *("lora_ratio", "lora_target_rank", "lora_smallest_rank"),
     ),
-    "Machine": (
+    gettext_noop("Machine"): (
         *("device", "devices", "executor", "shard_base", "dtype", "threads", "gradient_checkpointing", "seed"),
         *("checkpoint_every", "keep_checkpoints"),
     ),

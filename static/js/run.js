@@ -1,5 +1,6 @@
 // A run page follows its run: over the websocket, or by polling while that is down. Both give the same messages, and
 // an event is taken once, by its number, whichever way it comes.
+import { gettext } from "./i18n.js";
 import { connect } from "./live.js";
 import { Chart } from "./run_charts.js";
 
@@ -35,7 +36,7 @@ function take(message) {
 function showState(run) {
   const head = document.getElementById("run-head");
   if (head.dataset.state !== run.state || head.dataset.stopping !== String(run.stopping)) {
-    if (head.dataset.state !== run.state) document.getElementById("announce").textContent = `The run is ${run.label.toLowerCase()}.`;
+    if (head.dataset.state !== run.state) document.getElementById("announce").textContent = gettext("Run: {state}", { state: run.label });
     head.dataset.state = run.state;
     head.dataset.stopping = String(run.stopping);
     htmx.trigger(head, "refresh"); // other buttons, the next step, an error

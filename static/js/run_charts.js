@@ -1,6 +1,8 @@
 // The charts of a run page: uPlot on a canvas, and the same numbers as a table. Colours are the page's own tokens.
 /* global uPlot */
+import { gettext } from "./i18n.js";
 
+const [SHOWN, TICKS] = [4, 6].map((digits) => new Intl.NumberFormat(document.documentElement.lang, { maximumSignificantDigits: digits, useGrouping: false }));
 const INKS = ["--accent", "--warn", "--good"];
 const DASHES = [[], [8, 4], [2, 4]];
 
@@ -17,14 +19,14 @@ export function format(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
-  return String(Number(value.toPrecision(4)));
+  return SHOWN.format(value);
 }
 
 // Ticks are round numbers, so short forms of them are exact.
 function tick(value) {
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential().replace("e+", "e");
-  return String(Number(value.toPrecision(6)));
+  return TICKS.format(value);
 }
 
 export class Chart {
@@ -118,7 +120,7 @@ export class Chart {
   drawTable(data) {
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
-    const names = ["Step", ...this.all.map((metric) => this.nameOf(metric))];
+    const names = [gettext("Step"), ...this.all.map((metric) => this.nameOf(metric))];
     for (const name of names) {
       const cell = document.createElement("th");
       cell.scope = "col";

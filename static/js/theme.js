@@ -16,6 +16,8 @@
     apply(next);
     try { localStorage.setItem("theme", next); } catch { /* the choice then lasts for this page */ }
     const announce = document.getElementById("announce");
-    if (announce) announce.textContent = next ? `Colour scheme: ${next}` : "Colour scheme: as the system";
+    const gettext = globalThis.django?.gettext ?? String;
+    const said = { "": gettext("Colour scheme: as the system"), light: gettext("Colour scheme: light"), dark: gettext("Colour scheme: dark") };
+    if (announce) announce.textContent = said[next];
   });
 })();

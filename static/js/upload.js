@@ -1,4 +1,6 @@
 // Shows what a chosen file would bring, and how far an upload is. Without it the plain form does the same, silently.
+import { gettext } from "./i18n.js";
+
 const form = document.getElementById("upload");
 const bar = document.getElementById("upload-progress");
 const state = document.getElementById("upload-state");
@@ -8,7 +10,7 @@ let latest = 0;
 
 function errorIn(html) {
   const page = new DOMParser().parseFromString(html, "text/html");
-  return page.querySelector("#upload .errorlist")?.textContent.trim() || "The file was refused.";
+  return page.querySelector("#upload .errorlist")?.textContent.trim() || gettext("The file was refused.");
 }
 
 async function preview() {
@@ -26,7 +28,7 @@ async function preview() {
   if (mine !== latest) return; // another file or format was chosen meanwhile
   const shown = html && new DOMParser().parseFromString(html, "text/html").getElementById("preview");
   if (!response?.ok || !shown) {
-    state.textContent = response?.status === 422 ? errorIn(html) : "There is no preview now; importing may work all the same.";
+    state.textContent = response?.status === 422 ? errorIn(html) : gettext("There is no preview now; importing may work all the same.");
     return;
   }
   state.textContent = shown.querySelector("h3")?.textContent ?? "";
@@ -49,14 +51,14 @@ form.addEventListener("submit", (event) => {
   const fail = (text) => { state.textContent = text; bar.hidden = true; button.disabled = false; };
   request.upload.addEventListener("progress", ({ loaded, total }) => {
     bar.value = loaded / total;
-    state.textContent = loaded < total ? `${Math.floor((100 * loaded) / total)} %` : "Reading the lines …";
+    state.textContent = loaded < total ? `${Math.floor((100 * loaded) / total)} %` : gettext("Reading the lines …");
   });
   request.addEventListener("load", () => {
     if (request.status === 200) location.assign(request.responseURL); // followed the redirect to the report
     else if (request.status === 422) fail(errorIn(request.responseText));
-    else fail(`The server answered with an error (${request.status}). Nothing was lost; try again.`);
+    else fail(gettext("The server answered with an error ({status}). Nothing was lost; try again.", { status: request.status }));
   });
-  request.addEventListener("error", () => fail("The server could not be reached. What arrived is kept; try again."));
+  request.addEventListener("error", () => fail(gettext("The server could not be reached. What arrived is kept; try again.")));
   bar.hidden = false;
   button.disabled = true;
   request.open("POST", form.action);
