@@ -118,7 +118,8 @@ def _use(invitation: Invitation, user: User) -> None:
 
 def open_ones() -> QuerySet[Invitation]:
     """Invitations that can still be used, newest first."""
-    return Invitation.objects.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()).order_by("-pk")
+    usable = Invitation.objects.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now())
+    return usable.select_related("campaign", "created_by").order_by("-pk")
 
 
 def revocable_by(user: User) -> QuerySet[Invitation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth import login
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -19,6 +20,9 @@ from accounts.access import AuthenticatedRequest, public, signed_in, site_admin
 from accounts.forms import AcceptForm, InviteForm, RoleForm, TokenForm
 from accounts.models import ApiToken, Invitation, SiteRole, User
 from accounts.preferences import InvalidPreference, preferences_of, set_preferences
+from config.paging import page_of, wanted
+
+NEWEST_MEMBERSHIPS = 20  # on the profile; the list of campaigns has all
 
 
 @site_admin
@@ -41,10 +45,13 @@ def invitation_create(request: AuthenticatedRequest) -> HttpResponse:
 
 
 def _people_page(request: AuthenticatedRequest, form: InviteForm, *, link: str = "", status: int = 200) -> HttpResponse:
+    find = wanted(request.GET)
+    found = User.objects.filter(Q(username__icontains=find) | Q(email__icontains=find))
     ctx = {
-        "people": User.objects.order_by("username"),
+        "find": find,
+        "page": page_of(found, request.GET.get("after", ""), "username"),
         "roles": SiteRole.choices,
-        "invitations": invitations.open_ones().select_related("campaign", "created_by"),
+        "invited": page_of(invitations.open_ones(), request.GET.get("invited", ""), "-pk"),
         "form": form,
         "link": link,
     }
@@ -206,9 +213,11 @@ def token_revoke(request: AuthenticatedRequest, token_id: int) -> HttpResponse:
 def _profile_page(
     request: AuthenticatedRequest, form: TokenForm, *, token: str = "", status: int = 200
 ) -> HttpResponse:
+    memberships = request.user.memberships.filter(campaign__deleted_at=None).select_related("campaign")
+    usable = ApiToken.objects.filter(user=request.user, revoked_at=None)
     ctx = {
-        "memberships": request.user.memberships.select_related("campaign").order_by("campaign__name"),
-        "tokens": ApiToken.objects.filter(user=request.user, revoked_at=None).order_by("-pk"),
+        "memberships": memberships.order_by("-pk")[:NEWEST_MEMBERSHIPS],
+        "page": page_of(usable, request.GET.get("after", ""), "-pk"),
         "form": form,
         "new_token": token,
         "preferences": preferences_of(request.user),

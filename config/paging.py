@@ -21,11 +21,16 @@ SALT = "config.paging"
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):
-    """Rows, and what the address of the next page holds: nothing where this is the last."""
+    """Rows, and what the addresses of this page and of the next hold: nothing for the first, and behind the last."""
 
     rows: list[Row]
+    at: str
     following: str
-    is_first: bool
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing comes before."""
+        return not self.at
 
 
 def page_of(rows: QuerySet[Row, Any], cursor: str, *keys: str, size: int = SIZE) -> Page[Row]:
@@ -38,7 +43,7 @@ def page_of(rows: QuerySet[Row, Any], cursor: str, *keys: str, size: int = SIZE)
     for part in _behind(keys, before) if before else [Q()]:
         found += rows.filter(part).order_by(*keys)[: size + 1 - len(found)]
     following = signing.dumps(_keys_of(found[size - 1], keys), salt=SALT) if len(found) > size else ""
-    return Page(found[:size], following, not before)
+    return Page(found[:size], cursor if before else "", following)
 
 
 def wanted(query: QueryDict) -> str:

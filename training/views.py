@@ -6,13 +6,14 @@ import dataclasses
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest, researcher
+from config.paging import page_of
 from training.access import NUL, artifact_access, campaigns_to_train_on, may_steer, run_access, run_steering
 from training.charts import charts_of, series
 from training.comparisons import NoCampaign, make_campaign, source_names
@@ -40,7 +41,7 @@ def run_list(request: AuthenticatedRequest) -> HttpResponse:
         runs = runs.filter(campaign=campaign)
     ctx = {
         "campaign": campaign,
-        "page": Paginator(runs, PAGE).get_page(request.GET.get("page")),
+        "page": page_of(runs, request.GET.get("after", ""), "-pk", size=PAGE),
         "campaigns": campaigns_to_train_on(request.user),
         "has_base": ModelArtifact.objects.visible_to(request.user).exists(),
     }
@@ -135,7 +136,7 @@ def run_new(request: AuthenticatedRequest) -> HttpResponse:
 @require_POST
 def run_stop(request: AuthenticatedRequest, run: TrainingRun) -> HttpResponse:
     if not stop_run(run):
-        messages.warning(request, "The run was over already.")
+        messages.warning(request, _("The run was over already."))
     return redirect(run)
 
 
@@ -143,7 +144,7 @@ def run_stop(request: AuthenticatedRequest, run: TrainingRun) -> HttpResponse:
 @require_POST
 def run_resume(request: AuthenticatedRequest, run: TrainingRun) -> HttpResponse:
     if not resume_run(run):
-        messages.warning(request, "Only stopped and failed runs can be resumed.")
+        messages.warning(request, _("Only stopped and failed runs can be resumed."))
     return redirect(run)
 
 
@@ -157,7 +158,7 @@ def run_campaign(request: AuthenticatedRequest, run: TrainingRun) -> HttpRespons
         except NoCampaign as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, "The answers are a draft campaign now. Add people, then open it.")
+            messages.success(request, _("The answers are a draft campaign now. Add people, then open it."))
             return redirect("campaign_detail", campaign.public_id)
     for problems in form.errors.values():
         messages.error(request, " ".join(str(problem) for problem in problems))
@@ -174,11 +175,11 @@ def model_list(request: AuthenticatedRequest) -> HttpResponse:
         except NotAModel as error:
             form.add_error("path", str(error))
         else:
-            messages.success(request, f"“{model}” is registered. Runs can start from it.")
+            messages.success(request, _("“{model}” is registered. Runs can start from it.").format(model=model))
             return redirect("model_list")
     models = ModelArtifact.objects.visible_to(request.user).exclude(kind=ModelArtifact.Kind.COMPLETIONS)
     models = models.select_related("parent", "run")
-    ctx = {"page": Paginator(models, PAGE).get_page(request.GET.get("page")), "form": form}
+    ctx = {"page": page_of(models, request.GET.get("after", ""), "-pk", size=PAGE), "form": form}
     return render(request, "training/model_list.html", ctx, status=422 if form.errors else 200)
 
 
@@ -223,7 +224,10 @@ def _campaign_form(run: TrainingRun) -> CampaignFromRunForm | None:
     if not fits or run.made_campaign is not None:
         return None
     compares = bool(run.config.get("versus"))
-    initial = {"name": f"Comparison: {run.base or run.name}"[:120], "protocol": "pair" if compares else "ranking"}
+    initial = {
+        "name": _("Comparison: {name}").format(name=run.base or run.name)[:120],
+        "protocol": "pair" if compares else "ranking",
+    }
     return CampaignFromRunForm(initial=initial)
 
 
@@ -233,7 +237,7 @@ def accuracy_text(metrics: dict[str, float]) -> str:
     if any(value is None for value in found):
         return ""
     share, low, high = (f"{100 * value:.0f}" for value in found if value is not None)
-    return f"{share} % ({low} to {high} %)"
+    return _("{share} % ({low} to {high} %)").format(share=share, low=low, high=high)
 
 
 def newest_samples(run: TrainingRun) -> list[RunEvent]:

@@ -89,7 +89,7 @@ def campaign_invitations(request: AuthenticatedRequest, campaign: Campaign) -> H
             form, link = CampaignInviteForm(), request.build_absolute_uri(reverse("invitation_accept", args=[token]))
         else:
             status = 422
-    open_ones = invitations.open_ones().filter(campaign=campaign).select_related("campaign", "created_by")
+    open_ones = invitations.open_ones().filter(campaign=campaign)
     context = campaign_context(request, campaign, "invitations") | {
         "page": page_of(open_ones, request.GET.get("after", ""), "-pk"),
         "form": form,

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.access import AuthenticatedRequest, site_admin
 from accounts.models import CampaignRole
 from config.outbound import OFF, is_off
+from config.paging import page_of
 from labeling.access import campaign_role, webhook_access
 from labeling.models import Campaign, Webhook
 from labeling.pages.campaigns import campaign_context
@@ -28,8 +29,6 @@ from labeling.webhooks import (
     send_test,
     set_active,
 )
-
-SHOWN = 100  # deliveries of a log; the API has the others
 
 
 @campaign_role(CampaignRole.MANAGER)
@@ -59,8 +58,8 @@ def _list_page(request: AuthenticatedRequest, campaign: Campaign | None, context
                 form, secret, status = WebhookForm(campaign=campaign), secret_of(webhook), 200
             except WebhookRefused as refusal:
                 form.add_error("url", str(refusal))
-    webhooks = Webhook.objects.filter(campaign=campaign).order_by("pk")
-    context |= {"form": form, "webhooks": webhooks, "secret": secret, "off": OFF if is_off() else ""}
+    page = page_of(Webhook.objects.filter(campaign=campaign), request.GET.get("after", ""), "pk")
+    context |= {"form": form, "page": page, "secret": secret, "off": OFF if is_off() else ""}
     return render(request, "labeling/webhooks.html", context, status=status)
 
 
@@ -73,7 +72,11 @@ def webhook_detail(request: AuthenticatedRequest, webhook: Webhook) -> HttpRespo
 
 def _detail_page(request: AuthenticatedRequest, webhook: Webhook, secret: str = "") -> HttpResponse:
     context = campaign_context(request, webhook.campaign, "webhooks") if webhook.campaign else {}
-    context |= {"webhook": webhook, "deliveries": deliveries_of(webhook)[:SHOWN], "secret": secret}
+    context |= {
+        "webhook": webhook,
+        "page": page_of(deliveries_of(webhook), request.GET.get("after", ""), "-pk"),
+        "secret": secret,
+    }
     return render(request, "labeling/webhook.html", context)
 
 

@@ -138,7 +138,9 @@ def _read(row: CampaignStatistics) -> Statistics | None:
         return None
 
 
-_hints = cache(typing.get_type_hints)  # slow, and asked for each person's every number
+@cache  # slow, and asked for each person's every number
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _rebuilt(wanted: Any, value: Any) -> Any:
