@@ -5,9 +5,8 @@ Nobody is given an item that is out, neither as usual work nor as a check. Its a
 item is back. What a person did stays in their own counts, because it was work. An answer that was on its way is kept
 as an extra, with the same status.
 
-Locks are taken in the order: the campaign's row, the `Contribution` of everybody who has to do with the item, the item,
-slots, rankings. Who answers late or is given a check locks the item, too (`overlap.is_out`), so no answer
-is accepted beside this.
+Locks are taken in the order: the campaign's row, the `Contribution` of everybody, the item, slots, rankings. Who
+answers late or is given a check locks the item, too (`overlap.is_out`), so no answer is accepted beside this.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q
 
 from accounts.models import User
 from labeling.audit import record
@@ -54,11 +52,12 @@ def restore_item(item: Item, *, by: User | None = None) -> Item:
 
 
 def _locked(item: Item) -> Campaign:
-    """The campaign; it and the people who have a slot or an answer of the item are locked."""
+    """The campaign; it and everybody in it are locked.
+
+    Not only who has to do with the item now: others may get it meanwhile, and undo locks an answer before its slot.
+    """
     campaign = Campaign.objects.select_for_update(no_key=True).get(pk=item.campaign_id)
-    involved = Q(user__in=Slot.objects.filter(item=item).exclude(user=None).values("user"))
-    involved |= Q(user__in=Ranking.objects.filter(item=item).exclude(user=None).values("user"))
-    list(campaign.contributions.select_for_update(no_key=True).filter(involved).order_by("pk"))
+    list(campaign.contributions.select_for_update(no_key=True).order_by("pk").values_list("pk"))
     return campaign
 
 
