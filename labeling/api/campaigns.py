@@ -114,6 +114,20 @@ class CampaignState(CampaignView):
         return Response(serializers.CampaignSerializer(changed).data)
 
 
+class CampaignForm(CampaignView):
+    roles = {"GET": ANY_ROLE}
+
+    @extend_schema(responses=serializers.FormSerializer)
+    def get(self, request: Request, campaign_id: str, version: int) -> Response:
+        """What the campaign asks, or asked in an earlier version: answers name theirs as `form_version`."""
+        campaign = self.campaign(campaign_id)
+        try:
+            form = campaigns.form_of(campaign, version)
+        except InvalidRanking:
+            raise Http404 from None
+        return Response({"version": version, "form": form.document()})
+
+
 class CampaignMembers(CampaignView):
     roles = {"GET": MANAGER, "POST": MANAGER}
 

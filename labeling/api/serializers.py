@@ -63,6 +63,11 @@ class CampaignDetailSerializer(CampaignSerializer):
         fields = [*CampaignSerializer.Meta.fields, "progress"]
 
 
+class FormSerializer(serializers.Serializer[Any]):
+    version = serializers.IntegerField()
+    form = serializers.DictField(help_text="What is asked beside the order; see docs/labeling.md.")
+
+
 class StateSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=Campaign.State.choices)
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("campaigns/<str:campaign_id>", campaigns.CampaignDetail.as_view(), name="api_campaign"),
     path("campaigns/<str:campaign_id>/restore", campaigns.CampaignRestored.as_view(), name="api_campaign_restore"),
     path("campaigns/<str:campaign_id>/state", campaigns.CampaignState.as_view(), name="api_campaign_state"),
+    path("campaigns/<str:campaign_id>/forms/<int:version>", campaigns.CampaignForm.as_view(), name="api_campaign_form"),
     path("campaigns/<str:campaign_id>/members", campaigns.CampaignMembers.as_view(), name="api_campaign_members"),
     path(
         "campaigns/<str:campaign_id>/members/<int:user_id>",

@@ -95,8 +95,10 @@ class Corner:
     ids: dict[str, Any]
 
 
-def make_corner(name: str, admin: User) -> Corner:
-    campaign = Campaign.objects.create(name=name, protocol="pair", state="open", created_by=admin, slot_count=1)
+def make_corner(name: str, admin: User, version: int) -> Corner:
+    campaign = Campaign.objects.create(
+        name=name, protocol="pair", state="open", created_by=admin, slot_count=1, form_version=version
+    )
     annotator = make_member(campaign, make_user(f"{name}-annotator"), "annotator")
     reviewer = make_member(campaign, make_user(f"{name}-reviewer"), "reviewer")
     researcher = make_user(f"{name}-researcher", "researcher")
@@ -149,6 +151,7 @@ def make_corner(name: str, admin: User) -> Corner:
         "run_id": run.public_id,
         "model_id": model.public_id,
         "user_id": reviewer.pk,
+        "version": version,
         "token_id": create_token(annotator, name="script")[0].pk,
         "invitation_id": invitation.pk,
         "token": token,
@@ -184,7 +187,7 @@ class World:
 
 def make_world() -> World:
     admin = make_user("chief", "admin")
-    near, far = make_corner("near", admin), make_corner("far", admin)
+    near, far = make_corner("near", admin, version=1), make_corner("far", admin, version=2)
     manager = make_member(near.campaign, make_user("manager"), "manager")
     # A researcher who manages the campaign sees its runs; the one who owns the run is no member.
     lead = make_member(near.campaign, make_user("lead", "researcher"), "manager")

@@ -20,9 +20,12 @@ from prefloop_client.transport import Transport
 from accounts.models import User
 from accounts.tokens import create_token
 from labeling.data import uploads
+from labeling.data.export_files import make_waiting
+from labeling.data.samples import read_waiting
 from labeling.data.uploads import import_waiting
-from labeling.models import Campaign, Import, Ranking
+from labeling.models import Campaign, ChatTurn, ExportFile, Import, Ranking
 from tests.conftest import Site, make_user
+from tests.labeling.chats import rooms
 from tests.labeling.conftest import add_items
 from training.models import ModelArtifact, RunEvent, TrainingRun
 
@@ -131,6 +134,102 @@ def test_many_items_come_by_pages(client: Client, boss: User) -> None:
     campaign = Campaign.objects.get(public_id=client.create_campaign("Many").id)
     add_items(campaign, 230)
     assert len({item.id for item in client.items(campaign.public_id)}) == 230
+
+
+def test_items_go_out_and_come_back_and_answers_know_their_form(client: Client, boss: User) -> None:
+    campaign = client.create_campaign("Changing")
+    row = Campaign.objects.get(public_id=campaign.id)
+    first, second = add_items(row, 2)
+    client.set_state(campaign.id, "open")
+    found = client.next_task(campaign.id)
+    assert found.task is not None
+    client.submit(found.task.lease, [["A"], ["B"]])
+    asked = client.campaign(campaign.id).form
+    client.update_campaign(campaign.id, form={"ties": False})
+    [answer] = client.item(campaign.id, found.task.item).answers
+    assert (answer.form_version, client.campaign(campaign.id).form_version) == (1, 2)
+    assert client.form(campaign.id, 1) == asked != client.form(campaign.id, 2) == client.campaign(campaign.id).form
+    with pytest.raises(prefloop_client.NotFound):
+        client.form(campaign.id, 3)
+
+    client.remove_item(campaign.id, first.public_id)
+    assert [item.id for item in client.items(campaign.id)] == [second.public_id]
+    assert [item.id for item in client.items(campaign.id, removed=True)] == [first.public_id]
+    assert client.item(campaign.id, first.public_id).removed_at is not None
+    client.restore_item(campaign.id, first.public_id)
+    assert len(list(client.items(campaign.id))) == 2
+
+
+def test_many_answers_are_made_a_file_of_first(client: Client, tmp_path: Path, quick: list[float]) -> None:
+    campaign = client.create_campaign("Large")
+    client.import_file(campaign.id, write(tmp_path / "rows.jsonl", [{"prompt": "Q", "chosen": "a", "rejected": "b"}]))
+    seen = []
+
+    def work(file: prefloop_client.ExportFile) -> None:
+        seen.append(file.finished_at)
+        make_waiting(lambda: False)
+
+    target = tmp_path / "pairs.csv"
+    client.save_large_export(campaign.id, target, what="preferences", container="csv", on_progress=work)
+    assert (seen, target.read_text().splitlines()[0][:13]) == ([None], "prompt,chosen")
+    client.save_export(campaign.id, tmp_path / "same.csv", what="preferences", container="csv")
+    assert (tmp_path / "same.csv").read_bytes() == target.read_bytes()
+
+    def fail(_: prefloop_client.ExportFile) -> None:
+        ExportFile.objects.filter(finished_at=None).update(failure="No.")
+
+    with pytest.raises(prefloop_client.ExportStopped, match="No."):
+        client.save_large_export(campaign.id, target, on_progress=fail)
+    with pytest.raises(prefloop_client.BadRequest, match="Choose one of"):
+        client.save_large_export(campaign.id, target, container="csv")
+
+
+def test_a_dataset_is_looked_at_and_brought_in(
+    client: Client, boss: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="the optional package datasets is not installed")
+    boss.role = "admin"
+    boss.save(update_fields=["role"])
+    folder = str(tmp_path / "saved")
+    table = [{"q": f"Question {n}?", "one": f"yes {n}", "two": f"no {n}"} for n in range(5)]
+    datasets.Dataset.from_list(table).save_to_disk(folder)
+    campaign = client.create_campaign("Dataset")
+    monkeypatch.setattr("time.sleep", lambda _: read_waiting(lambda: False))
+    columns = {"prompt": "q", "answers": ["one", "two"]}
+    preview = client.sample_dataset(campaign.id, folder, columns=columns)
+    assert (preview["rows"], preview["columns"], len(preview["items"])) == (5, ["q", "one", "two"], 3)
+    with pytest.raises(prefloop_client.ImportStopped, match="There is no such folder"):
+        client.sample_dataset(campaign.id, "/nowhere")
+    monkeypatch.setattr("time.sleep", lambda _: import_waiting(lambda: False))
+    assert client.import_dataset(campaign.id, folder, columns=columns, limit=4).accepted == 4
+
+
+def test_a_chat_from_beginning_to_vote(client: Client, boss: User) -> None:
+    campaign = client.create_campaign("Chats", protocol="conversation")
+    row = Campaign.objects.get(public_id=campaign.id)
+    rooms.make_live_chat(row)
+    client.set_state(campaign.id, "open")
+    assert client.chat(campaign.id) == prefloop_client.OwnChat(chat=None, why="", votes=0, target=5)
+    begun = client.begin_chat(campaign.id).chat
+    assert begun is not None and (begun.state, begun.turns) == ("new", [])
+    client.say(campaign.id, begun.id, 0, "Hello?")
+    said = client.say(campaign.id, begun.id, 0, "Hello?").chat
+    assert said is not None and [turn.message for turn in said.turns] == ["Hello?"]
+    with pytest.raises(prefloop_client.Conflict, match="Wait until both have answered"):
+        client.vote(campaign.id, begun.id, "A")
+    ChatTurn.objects.get().replies.update(state="failed")
+    client.ask_again(campaign.id, begun.id)
+    rooms.answer(ChatTurn.objects.get(), "Left", "Right")
+    shown = client.chat(campaign.id).chat
+    assert shown is not None and [(one.side, one.text) for one in shown.turns[0].replies] == [
+        ("A", "Left"),
+        ("B", "Right"),
+    ]
+    for _ in range(2):  # sent twice it is one vote
+        voted = client.vote(campaign.id, begun.id, "bad", rationale="Neither.")
+    assert voted.votes == Ranking.objects.count() == 1
+    client.end_chat(campaign.id)
+    assert client.chat(campaign.id).chat is None
 
 
 def test_runs_and_models(client: Client, boss: User, quick: list[float]) -> None:

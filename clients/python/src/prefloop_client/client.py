@@ -10,16 +10,18 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from prefloop_client.errors import ImportStopped
+from prefloop_client.errors import ExportStopped, ImportStopped
 from prefloop_client.models import (
     Campaign,
     Event,
+    ExportFile,
     Import,
     Item,
     ListedItem,
     Member,
     Model,
     Next,
+    OwnChat,
     Run,
     Submitted,
     parse,
@@ -82,6 +84,11 @@ class Client:
         body = {"username": username, "role": role}
         return parse(Member, self._post(f"campaigns/{campaign}/members", body, again=True))
 
+    def form(self, campaign: str, version: int) -> dict[str, Any]:
+        """What the campaign asked in this version of its form, which answers name as `form_version`."""
+        found: dict[str, Any] = self._get(f"campaigns/{campaign}/forms/{version}")["form"]
+        return found
+
     def report(self, campaign: str) -> dict[str, Any]:
         """Progress, people, agreement and leaderboard, as the API describes them."""
         found: dict[str, Any] = self._get(f"campaigns/{campaign}/report")
@@ -89,13 +96,21 @@ class Client:
 
     # --- Items and files ------------------------------------------------------------------------------------------
 
-    def items(self, campaign: str) -> Iterator[ListedItem]:
-        """All items without their texts, oldest first."""
-        return self._pages(ListedItem, f"campaigns/{campaign}/items")
+    def items(self, campaign: str, *, removed: bool = False) -> Iterator[ListedItem]:
+        """All items without their texts, oldest first; or those that were taken out."""
+        return self._pages(ListedItem, f"campaigns/{campaign}/items", {"removed": "true"} if removed else {})
 
     def item(self, campaign: str, item: str) -> Item:
         """One item with its completions and everybody's answers."""
         return parse(Item, self._get(f"campaigns/{campaign}/items/{item}"))
+
+    def remove_item(self, campaign: str, item: str) -> None:
+        """Take an item out: nobody is given it, and its answers do not count until it is restored."""
+        self._send("DELETE", f"campaigns/{campaign}/items/{item}", again=True)
+
+    def restore_item(self, campaign: str, item: str) -> None:
+        """Put it back, with its answers."""
+        self._post(f"campaigns/{campaign}/items/{item}/restore", again=True)
 
     def imports(self, campaign: str) -> Iterator[Import]:
         """The files that were brought in, newest first."""
@@ -122,7 +137,50 @@ class Client:
         path = Path(path)
         with path.open("rb") as file:
             sent = self._send("POST", f"campaigns/{campaign}/imports", files={"file": (path.name, file)}, data=data)
-        record = parse(Import, sent)
+        return self._imported(campaign, parse(Import, sent), on_progress, wait)
+
+    def sample_dataset(
+        self, campaign: str, name: str, *, form: str = "", columns: dict[str, Any] | None = None, **which: Any
+    ) -> dict[str, Any]:
+        """What the first rows of a dataset of the Hugging Face hub would bring, as the API describes a preview.
+
+        `which`: `subset` and `split`. Raises ImportStopped where it could not be read.
+        """
+        samples = f"campaigns/{campaign}/imports/dataset/samples"
+        address = f"{samples}/{self._post(samples, {'name': name, **which})['id']}"
+        reading = {"form": form} if form else {}
+        if columns:
+            reading["columns"] = json.dumps(columns)
+        while not ((sample := self._get(address, reading))["preview"] or sample["failure"]):
+            time.sleep(POLL)
+        if sample["failure"]:
+            raise ImportStopped(sample["failure"])
+        preview: dict[str, Any] = sample["preview"]
+        return preview
+
+    def import_dataset(
+        self,
+        campaign: str,
+        name: str,
+        *,
+        on_progress: Callable[[Import], object] | None = None,
+        wait: bool = True,
+        **fields: Any,
+    ) -> Import:
+        """Bring in a dataset of the Hugging Face hub. Fields: `subset`, `split`, `limit`, `form`, `columns`.
+
+        Raises ImportStopped where a worker could not read on.
+        """
+        sent = self._post(f"campaigns/{campaign}/imports/dataset", {"name": name, **fields})
+        return self._imported(campaign, parse(Import, sent), on_progress, wait)
+
+    def import_report(self, campaign: str, import_id: int) -> Import:
+        """How far an import is, with its first refused lines."""
+        return parse(Import, self._get(f"campaigns/{campaign}/imports/{import_id}"))
+
+    def _imported(
+        self, campaign: str, record: Import, on_progress: Callable[[Import], object] | None, wait: bool
+    ) -> Import:
         while wait and record.finished_at is None and not record.failure:
             if on_progress:
                 on_progress(record)
@@ -133,10 +191,6 @@ class Client:
         if on_progress:
             on_progress(record)
         return record
-
-    def import_report(self, campaign: str, import_id: int) -> Import:
-        """How far an import is, with its first refused lines."""
-        return parse(Import, self._get(f"campaigns/{campaign}/imports/{import_id}"))
 
     # --- Work -----------------------------------------------------------------------------------------------------
 
@@ -169,6 +223,36 @@ class Client:
         """Take your last answer back and get its item again."""
         return parse(Next, self._post(f"campaigns/{campaign}/undo"))
 
+    # --- Live chat ------------------------------------------------------------------------------------------------
+
+    def chat(self, campaign: str) -> OwnChat:
+        """Your chat with two hidden models. Ask again while its state is `loading` or `writing`."""
+        return parse(OwnChat, self._get(f"campaigns/{campaign}/chat"))
+
+    def begin_chat(self, campaign: str) -> OwnChat:
+        """Begin one; the one you had ends."""
+        return parse(OwnChat, self._post(f"campaigns/{campaign}/chat"))
+
+    def say(self, campaign: str, chat: str, turn: int, message: str) -> OwnChat:
+        """Say something to both. Turns count from 0; the same turn sent again is no new one."""
+        body = {"chat": chat, "turn": turn, "message": message}
+        return parse(OwnChat, self._post(f"campaigns/{campaign}/chat/say", body, again=True))
+
+    def ask_again(self, campaign: str, chat: str) -> OwnChat:
+        """Ask who did not answer again."""
+        return parse(OwnChat, self._post(f"campaigns/{campaign}/chat/again", {"chat": chat}))
+
+    def vote(
+        self, campaign: str, chat: str, choice: Literal["A", "B", "tie", "bad"], rationale: str = "", active_ms: int = 0
+    ) -> OwnChat:
+        """Say which conversation goes better; `bad`: neither. Sent twice it is one vote."""
+        body = {"chat": chat, "choice": choice, "rationale": rationale, "active_ms": active_ms}
+        return parse(OwnChat, self._post(f"campaigns/{campaign}/chat/vote", body, again=True))
+
+    def end_chat(self, campaign: str) -> None:
+        """Leave your chat."""
+        self._send("DELETE", f"campaigns/{campaign}/chat", again=True)
+
     # --- Answers out ----------------------------------------------------------------------------------------------
 
     def export(self, campaign: str, what: str = "rankings") -> Iterator[dict[str, Any]]:
@@ -182,11 +266,32 @@ class Client:
 
     def save_export(self, campaign: str, path: str | Path, *, what: str = "rankings", container: str = "jsonl") -> None:
         """The same into a file: `jsonl`, `csv` or `parquet`. The file is there once it is complete."""
-        target = Path(path)
+        self._save(f"campaigns/{campaign}/export", Path(path), {"what": what, "as": container})
+
+    def save_large_export(
+        self,
+        campaign: str,
+        path: str | Path,
+        *,
+        what: str = "rankings",
+        container: str = "jsonl",
+        on_progress: Callable[[ExportFile], object] | None = None,
+    ) -> None:
+        """The same, made by a worker before it is downloaded. Raises ExportStopped where it could not make it."""
+        exports = f"campaigns/{campaign}/exports"
+        file = parse(ExportFile, self._post(exports, {"what": what, "container": container}, again=True))
+        while file.finished_at is None and not file.failure:
+            if on_progress:
+                on_progress(file)
+            time.sleep(POLL)
+            file = parse(ExportFile, self._get(f"{exports}/{file.id}"))
+        if file.failure:
+            raise ExportStopped(file.failure)
+        self._save(f"{exports}/{file.id}/file", Path(path))
+
+    def _save(self, address: str, target: Path, parameters: dict[str, Any] | None = None) -> None:
         draft = target.with_name(target.name + ".part")
-        parameters = {"what": what, "as": container}
-        source = self._transport.open("GET", f"campaigns/{campaign}/export", params=parameters)
-        with source as response, draft.open("wb") as file:
+        with self._transport.open("GET", address, params=parameters) as response, draft.open("wb") as file:
             for chunk in response.iter_bytes():
                 file.write(chunk)
         draft.replace(target)

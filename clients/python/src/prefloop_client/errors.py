@@ -15,6 +15,10 @@ class ImportStopped(PrefloopError):
     """A worker could not read a file on; the message is the import's `failure`."""
 
 
+class ExportStopped(PrefloopError):
+    """A worker could not make a file of answers; the message is the file's `failure`."""
+
+
 class ApiError(PrefloopError):
     """The server refused."""
 

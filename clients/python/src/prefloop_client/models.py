@@ -41,6 +41,8 @@ class Campaign:
     guidelines: str
     guidelines_version: int
     created_at: datetime
+    form: dict[str, Any] = field(default_factory=dict)
+    form_version: int = 1
     progress: Progress | None = None
 
 
@@ -74,6 +76,20 @@ class Import:
 
 
 @dataclass(frozen=True)
+class ExportFile:
+    """How far a file of answers is: `position` of `answers`. Over when `finished_at` or `failure` is there."""
+
+    id: int
+    what: str
+    container: str
+    answers: int
+    position: int
+    size: int
+    failure: str
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class ListedItem:
     id: str
     title: str
@@ -100,6 +116,7 @@ class Answer:
     rationale: str
     created_at: datetime
     details: dict[str, Any] = field(default_factory=dict)
+    form_version: int = 1
     username: str | None = None
 
 
@@ -110,6 +127,7 @@ class Item:
     completions: list[Completion]
     answers: list[Answer]
     meta: dict[str, Any]
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +168,42 @@ class Submitted:
     task: Task | None = None
     progress: Progress | None = None
     why: str = ""
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What the model on one side answered, as far as it is."""
+
+    side: str
+    state: str
+    text: str
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
+class ChatTurn:
+    message: str
+    replies: list[ChatReply]
+    voted: bool
+
+
+@dataclass(frozen=True)
+class Chat:
+    """`state` is what it waits for: `new`, `loading`, `writing`, `failed`, `answered` or `voted`."""
+
+    id: str
+    state: str
+    turns: list[ChatTurn]
+
+
+@dataclass(frozen=True)
+class OwnChat:
+    """Your open chat, if there is one; `why` says why none can be begun. Votes: given by all, and wanted."""
+
+    chat: Chat | None
+    why: str
+    votes: int
+    target: int
 
 
 @dataclass(frozen=True)
