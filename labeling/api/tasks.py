@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from labeling.api import serializers
 from labeling.api.campaigns import CampaignView, LabelingView
 from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols.basics import tiers_of_labels
-from labeling.protocols.questionnaire import labels_to_indices
+from labeling.protocols.questionnaire import Form, labels_to_indices
 from labeling.queue.annotation import submit_and_claim, submit_ranking, undo_last
 from labeling.queue.assignment import Task, claim_next, heartbeat, progress, release, skip, why_empty
 
@@ -45,7 +46,13 @@ def _shown(task: Task) -> dict[str, Any]:
     """As `TaskSerializer` describes it, which would take longer than the database does."""
     shown = {name: getattr(task, name) for name in SHOWN}
     completions = [{"label": one.label, "messages": one.messages} for one in task.completions]
-    return shown | {"form": task.form.document(), "completions": completions}
+    return shown | {"form": _document(task.form), "completions": completions}
+
+
+@lru_cache(maxsize=256)
+def _document(form: Form) -> dict[str, Any]:
+    """Made once: it goes with every task."""
+    return form.document()
 
 
 class CampaignNext(CampaignView):

@@ -9,9 +9,9 @@ A lease lasts four times the median time of the campaign's latest answers, at le
 (items of one campaign are alike; one item has too few answers for a median). A visible page extends it, up to an hour
 after it was last asked for. When a slot passes on, a `LapsedLease` remembers the old lease for a late answer.
 
-With an overlap, a claim walks past slots still open of items that its person has answered: about a millisecond for a
-thousand answers. Starting behind the person's last slot would be flat, and leave what others abandoned to wait for the
-end of the queue.
+With an overlap, a claim walks past slots still open of items that its person has answered. They lie anywhere in the
+queue, so there are few before its head until somebody has answered much of the campaign alone. Starting behind the
+person's last slot would be flat, and leave what others abandoned to wait for the end of the queue.
 
 While a person looks at one item, their page may ask for the one after it, to show it without a wait. Until then it is
 a lease like any other, but short and without `leased_at`: no time counts, and it is not the current task. A person
