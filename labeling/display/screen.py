@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby, takewhile
 
 from django.http import QueryDict
@@ -96,30 +97,30 @@ class Screen:
     def ranks(self) -> range:
         return range(1, len(self.cards) + 1)
 
-    @property
+    @cached_property
     def single_turns(self) -> bool:
         return single_turns([[turn.message for turn in card.turns] for card in self.cards])
 
-    @property
+    @cached_property
     def buttons(self) -> Sequence[Button]:
         return buttons(self.task.form)
 
-    @property
+    @cached_property
     def fields(self) -> list[Field]:
         """About the item."""
         return item_fields(self.task.form, self.entered.details, self.entered.flags, self.entered.rationale)
 
-    @property
+    @cached_property
     def picks(self) -> list[Field]:
         """What is picked with one key, beside the order."""
         return [one for one in self.fields if isinstance(one.question, (Rating, Choice))]
 
-    @property
+    @cached_property
     def texts(self) -> list[Field]:
         """What is to be written: it needs room."""
         return [one for one in self.fields if one.question.kind == Ideal.kind or _is_demanded_reason(one)]
 
-    @property
+    @cached_property
     def notes(self) -> list[Field]:
         """What may be said of any item: flags, and a reason."""
         shown = [*self.picks, *self.texts]
