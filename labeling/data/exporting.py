@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.parquet import MISSING, is_installed, write_parquet
 from labeling.models import Campaign, Completion, Item, Kind, Ranking
 from labeling.protocols.basics import Message
@@ -359,11 +361,13 @@ UNPAIRED_COLUMNS = {
     "ranking": "text",
 }
 EXPORTS = {
-    "rankings": Export("Rankings, with everything there is", _ranking_rows),
-    "preferences": Export("TRL preference pairs", _preference_rows, PREFERENCE_COLUMNS),
-    "unpaired": Export("TRL unpaired preferences", _unpaired_rows, UNPAIRED_COLUMNS),
-    "sft": Export("Conversations for SFT", _sft_rows, {"messages": "messages", "source": "text", "item": "text"}),
-    "oasst": Export("Open-Assistant trees", _trees),
-    "arena": Export("Arena battles", _battles),
-    "checks": Export("Answers to hidden checks", _check_rows, checks=True),
+    "rankings": Export(gettext_noop("Rankings, with everything there is"), _ranking_rows),
+    "preferences": Export(gettext_noop("TRL preference pairs"), _preference_rows, PREFERENCE_COLUMNS),
+    "unpaired": Export(gettext_noop("TRL unpaired preferences"), _unpaired_rows, UNPAIRED_COLUMNS),
+    "sft": Export(
+        gettext_noop("Conversations for SFT"), _sft_rows, {"messages": "messages", "source": "text", "item": "text"}
+    ),
+    "oasst": Export(gettext_noop("Open-Assistant trees"), _trees),
+    "arena": Export(gettext_noop("Arena battles"), _battles),
+    "checks": Export(gettext_noop("Answers to hidden checks"), _check_rows, checks=True),
 }

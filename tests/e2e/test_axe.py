@@ -5,6 +5,7 @@ The pages are found by walking the routes, so a new page is tested from the day 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from labeling.data.importing import import_rows
 from labeling.models import Campaign, Import, Ranking
 from labeling.quality.gold import mark_gold
 from labeling.quality.rules import change_rules
+from labeling.queue.removal import remove_item
 from tests.accounts.routes import World, make_world, own_routes
 from tests.conftest import client_for
 from tests.e2e.test_annotator import make_campaign
@@ -74,6 +76,9 @@ def populate(world: World) -> None:
                 protocol="pair",
                 guidelines_version=1,
             )
+    campaign.dataset_samples.update(rows=[json.dumps(row) for row in rows])
+    campaign.export_files.update(answers=8, position=3)
+    remove_item(campaign.items.get(pk=item.pk), now=timezone.now())
     campaign.contributions.update_or_create(user=world.near.annotator, defaults={"done": 5, "extra": 1})
     for run in TrainingRun.objects.filter(campaign=campaign):
         TrainingRun.objects.filter(pk=run.pk).update(state="running", step=3, total_steps=10, last_seq=3)
