@@ -33,7 +33,9 @@ class InviteForm(forms.Form):
     campaign_role = forms.ChoiceField(
         choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label=_("Role in the campaign")
     )
-    email = forms.EmailField(required=False, help_text=_("Optional; filled in for them. Nothing is sent."))
+    email = forms.EmailField(
+        label=_("Email"), required=False, help_text=_("Optional; filled in for them. Nothing is sent.")
+    )
     days = forms.IntegerField(min_value=1, max_value=90, initial=7, label=_("Valid for (days)"))
 
 
@@ -43,7 +45,9 @@ class CampaignInviteForm(forms.Form):
     campaign_role = forms.ChoiceField(
         choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label=_("Role in the campaign")
     )
-    email = forms.EmailField(required=False, help_text=_("Optional; filled in for them. Nothing is sent."))
+    email = forms.EmailField(
+        label=_("Email"), required=False, help_text=_("Optional; filled in for them. Nothing is sent.")
+    )
     days = forms.IntegerField(min_value=1, max_value=90, initial=7, label=_("Valid for (days)"))
 
 
@@ -51,17 +55,20 @@ class AcceptForm(forms.Form):
     """Somebody new takes up an invitation."""
 
     username = forms.CharField(
+        label=_("Username"),
         max_length=150,
         validators=[UnicodeUsernameValidator()],
         help_text=_("Shown to the people who run the campaigns. Letters, digits and @ . + - _"),
         widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "autofocus": True}),
     )
     email = forms.EmailField(
+        label=_("Email"),
         required=False,
         help_text=_("Optional. You can sign in with it, too."),
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
     password = forms.CharField(
+        label=_("Password"),
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text=password_validators_help_text_html(),
         strip=False,
@@ -95,7 +102,7 @@ class RoleForm(forms.Form):
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(max_length=80, help_text=_("What it is for, e.g. “export script”."))
+    name = forms.CharField(label=_("Name"), max_length=80, help_text=_("What it is for, e.g. “export script”."))
     scope = forms.ChoiceField(choices=Scope.choices, initial=Scope.READ, label=_("What it may do, at most"))
     days = forms.IntegerField(min_value=1, max_value=365, initial=90, label=_("Valid for (days)"))
 

@@ -64,7 +64,7 @@ def create_webhook(user: User, *, url: str, events: list[str], campaign: Campaig
     if unknown := set(events) - events_for(campaign).keys():
         raise WebhookRefused(_("There is no event {name!r} here.").format(name=min(unknown)))
     if Webhook.objects.filter(campaign=campaign).count() >= MOST:
-        raise WebhookRefused(_("There are {MOST} webhooks already.").format(MOST=MOST))
+        raise WebhookRefused(_("There are {most} webhooks already.").format(most=MOST))
     return Webhook.objects.create(
         campaign=campaign, url=url, events=events, created_by=user, answers_after=_newest_answer()
     )
@@ -260,7 +260,7 @@ def _record(delivery: Delivery, status: int | None, outcome: str, now: datetime)
 
 def _stop(delivery: Delivery) -> None:
     """Nobody has listened for most of a day, or said to be gone: leave the address alone."""
-    reason = gettext_noop("Turned off after {attempts} attempts without success.").format(attempts=delivery.attempts)
+    reason = gettext_noop("Turned off after {} attempts without success.").format(delivery.attempts)
     if delivery.status == GONE:
         reason = gettext_noop("Turned off: the other side says that it is gone.")
     Webhook.objects.filter(pk=delivery.webhook_id).update(is_active=False, stopped=reason)

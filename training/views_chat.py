@@ -41,7 +41,7 @@ class LiveChatForm(forms.ModelForm):
     class Meta:
         model = LiveChat
         fields = ["temperature", "max_new_tokens", "max_turns", "target", "is_on"]
-        labels = {"is_on": _("People can chat")}
+        labels = {"is_on": _("People can chat"), "temperature": _("Temperature")}
 
     def __init__(self, *args: Any, user: User, campaign: Campaign, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -27,6 +27,7 @@ class CampaignForm(forms.ModelForm):
     """Create or change a campaign. The protocol is fixed once there are items."""
 
     guidelines = forms.CharField(
+        label=_("Guidelines"),
         required=False,
         max_length=MAX_GUIDELINES,
         help_text=_("Markdown. Annotators can open it beside every item."),
@@ -37,6 +38,7 @@ class CampaignForm(forms.ModelForm):
         model = Campaign
         fields = ["name", "protocol", "overlap", "order", "edit_minutes", "guidelines"]
         widgets = {"protocol": forms.RadioSelect, "order": forms.RadioSelect}
+        labels = {"name": _("Name"), "protocol": _("Protocol"), "overlap": _("Overlap"), "order": _("Order")}
         help_texts = {"overlap": _("How many people answer each item. More than one shows how far they agree.")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -104,8 +106,8 @@ class DatasetForm(forms.Form):
     """A dataset of the Hugging Face hub, or (for admins) a folder of the server."""
 
     name = forms.CharField(max_length=250, label=_("Name"), help_text=_("On the hub, such as Anthropic/hh-rlhf."))
-    subset = forms.CharField(max_length=100, initial="default")
-    split = forms.CharField(max_length=100, initial="train")
+    subset = forms.CharField(label=_("Subset"), max_length=100, initial="default")
+    split = forms.CharField(label=_("Split"), max_length=100, initial="train")
     limit = forms.IntegerField(
         min_value=0,
         max_value=2**31 - 1,
@@ -119,11 +121,20 @@ class DatasetForm(forms.Form):
         return Dataset(**self.cleaned_data)
 
 
+COLUMNS = {
+    "prompt": _("Prompt"),
+    "winner": _("Winner"),
+    "answer": _("Answer"),
+    "source": _("Source"),
+    "score": _("Score"),
+}
+
+
 class ColumnsForm(forms.Form):
     """Which column of a table is what, for as many answers as the campaign compares."""
 
-    prompt = forms.CharField(max_length=200, strip=False)
-    winner = forms.CharField(max_length=200, strip=False, required=False)
+    prompt = forms.CharField(label=_("Prompt"), max_length=200, strip=False)
+    winner = forms.CharField(label=_("Winner"), max_length=200, strip=False, required=False)
 
     def __init__(self, data: Any, names: Sequence[str] = (), most: int = 2) -> None:
         super().__init__(data, prefix="column")
@@ -132,7 +143,8 @@ class ColumnsForm(forms.Form):
             needed = kind == "answer" and letter in "ab"
             self.fields[f"{kind}_{letter}"] = forms.CharField(max_length=200, strip=False, required=needed)
         for name, field in self.fields.items():
-            label = {"aria-label": name.replace("_", " ").capitalize()}
+            kind, _underscore, letter = name.partition("_")
+            label = {"aria-label": f"{COLUMNS[kind]} {letter}".strip()}
             field.widget = forms.Select(choices=[("", "–"), *((column, column) for column in names)], attrs=label)
 
     @property
@@ -163,7 +175,10 @@ class WebhookForm(forms.Form):
 
     url = forms.URLField(max_length=500, label=_("Address"), assume_scheme="https", help_text=_("Begins with https://"))
     events = forms.MultipleChoiceField(
-        required=False, widget=forms.CheckboxSelectMultiple, help_text=_("None chosen stands for all.")
+        label=_("Events"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None chosen stands for all."),
     )
 
     def __init__(self, *args: Any, campaign: Campaign | None, **kwargs: Any) -> None:
@@ -174,7 +189,7 @@ class WebhookForm(forms.Form):
 
 
 class RoleForm(forms.Form):
-    role = forms.ChoiceField(choices=CampaignRole.choices)
+    role = forms.ChoiceField(label=_("Role"), choices=CampaignRole.choices)
 
 
 class MemberForm(RoleForm):
@@ -205,6 +220,7 @@ class RulesForm(forms.ModelForm):
     class Meta:
         model = QualityRules
         exclude = ["campaign"]
+        labels = {"hourly_pay": _("Hourly pay"), "currency": _("Currency")}
         widgets = {"leak_words": forms.Textarea(attrs={"rows": 4})}
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:

@@ -103,7 +103,7 @@ def test_a_manager_puts_a_form_together(page: Page, sign_in: SignIn) -> None:
     preview = page.locator("#preview")
     preview.get_by_text("Both bad").wait_for()
     page.get_by_role("button", name="Rating", exact=True).click()
-    label = page.get_by_label("Label", exact=True)
+    label = page.get_by_label("Text of the question", exact=True)
     label.wait_for()
     assert label.evaluate("e => e === document.activeElement")
     label.fill("Charm")
