@@ -9,7 +9,7 @@ from config.consumers import TopicConsumer
 from labeling.access import LABELING_ROLES, REPORT_ROLES, get_campaign
 from labeling.chats import sessions
 from labeling.events import topic_of
-from labeling.queue.assignment import progress
+from labeling.queue.progress import progress
 
 
 class CampaignConsumer(TopicConsumer):

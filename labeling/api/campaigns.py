@@ -25,7 +25,8 @@ from labeling.protocols.basics import InvalidRanking
 from labeling.protocols.questions import InvalidForm
 from labeling.quality.reports import campaign_report
 from labeling.queue.annotation import CannotUndo
-from labeling.queue.assignment import LeaseLost, progress
+from labeling.queue.assignment import LeaseLost
+from labeling.queue.progress import progress
 from labeling.retention import delete_campaign, restore_campaign
 
 

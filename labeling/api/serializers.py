@@ -11,7 +11,8 @@ from labeling.models import Campaign, Membership
 from labeling.protocols.basics import MAX_RATIONALE, ROLES
 from labeling.protocols.presets import PRESETS
 from labeling.protocols.questionnaire import parse_form
-from labeling.queue.assignment import Progress, Task
+from labeling.queue.assignment import Task
+from labeling.queue.progress import Progress
 
 
 class CampaignSerializer(serializers.ModelSerializer[Campaign]):

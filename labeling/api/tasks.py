@@ -19,7 +19,8 @@ from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols.basics import tiers_of_labels
 from labeling.protocols.questionnaire import Form, labels_to_indices
 from labeling.queue.annotation import submit_and_claim, submit_ranking, undo_last
-from labeling.queue.assignment import Task, claim_next, heartbeat, progress, release, skip, why_empty
+from labeling.queue.assignment import Task, claim_next, heartbeat, release, skip
+from labeling.queue.progress import progress, why_empty
 
 SHOWN = ("lease", "expires_at", "item", "protocol", "form_version", "messages", "comment")
 

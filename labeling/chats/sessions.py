@@ -38,7 +38,8 @@ from labeling.models import (
 )
 from labeling.protocols.basics import Message
 from labeling.queue.annotation import submit_ranking
-from labeling.queue.assignment import MAX_LEASE, PAUSED, lock_contribution
+from labeling.queue.assignment import MAX_LEASE, lock_contribution
+from labeling.queue.progress import PAUSED
 
 LIFE = timedelta(hours=1)
 MAX_MESSAGE = 4000  # characters

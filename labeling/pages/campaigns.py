@@ -24,7 +24,7 @@ from labeling.pages.tabs import tabs_of
 from labeling.protocols.presets import PRESETS
 from labeling.protocols.questions import InvalidForm
 from labeling.quality import reports
-from labeling.queue.assignment import progress, why_empty
+from labeling.queue.progress import progress, why_empty
 from labeling.queue.steering import standing
 
 STATE_ORDER = [Campaign.State.OPEN, Campaign.State.PAUSED, Campaign.State.DRAFT, Campaign.State.CLOSED]

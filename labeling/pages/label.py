@@ -27,19 +27,9 @@ from labeling.models import Campaign, LapsedLease, Slot
 from labeling.protocols.basics import LABELS, InvalidRanking, in_words, tiers_of_labels
 from labeling.protocols.questionnaire import labels_to_indices
 from labeling.queue.annotation import Answer, CannotUndo, submit_and_claim, undo_last
-from labeling.queue.assignment import (
-    LeaseLost,
-    Task,
-    claim_ahead,
-    claim_next,
-    current_task,
-    heartbeat,
-    leave,
-    progress,
-    skip,
-    why_empty,
-)
+from labeling.queue.assignment import LeaseLost, Task, claim_ahead, claim_next, current_task, heartbeat, leave, skip
 from labeling.queue.practice import is_due as practice_is_due
+from labeling.queue.progress import progress, why_empty
 
 PAGE = "labeling/label.html"
 

@@ -11,7 +11,8 @@ from labeling.models import Campaign, Ranking, Review
 from labeling.protocols.basics import InvalidRanking
 from labeling.quality.review import CannotReview, accept, next_to_review, replace, send_back, waiting
 from labeling.quality.rules import change_rules
-from labeling.queue.assignment import claim_next, progress
+from labeling.queue.assignment import claim_next
+from labeling.queue.progress import progress
 from tests.conftest import client_for
 from tests.labeling.conftest import NOW, add_items, claim, submit
 

@@ -12,16 +12,8 @@ from labeling.access import get_lease
 from labeling.campaigns import change_state
 from labeling.models import Campaign, Slot
 from labeling.queue.annotation import submit_and_claim, undo_last
-from labeling.queue.assignment import (
-    AHEAD_LEASE,
-    Task,
-    claim_ahead,
-    claim_next,
-    current_task,
-    heartbeat,
-    progress,
-    release,
-)
+from labeling.queue.assignment import AHEAD_LEASE, Task, claim_ahead, claim_next, current_task, heartbeat, release
+from labeling.queue.progress import progress
 from tests.conftest import client_for
 from tests.labeling.conftest import NOW, add_items, claim, submit
 

@@ -17,7 +17,8 @@ from labeling.campaigns import change_state, update_campaign
 from labeling.models import Campaign, Contribution, Ranking, Slot
 from labeling.protocols.basics import InvalidRanking, labels_of_tiers, tiers_of_labels
 from labeling.queue.annotation import CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
-from labeling.queue.assignment import LeaseLost, claim_next, current_task, lock_contribution, progress, release, skip
+from labeling.queue.assignment import LeaseLost, claim_next, current_task, lock_contribution, release, skip
+from labeling.queue.progress import progress
 from tests.labeling.conftest import NOW, add_items, claim, submit
 
 LATER = NOW + timedelta(minutes=20)

@@ -19,7 +19,8 @@ from labeling.campaigns import change_state
 from labeling.models import Campaign, Completion, Item, LapsedLease, Skip, Slot
 from labeling.protocols.basics import InvalidRanking
 from labeling.queue import assignment
-from labeling.queue.assignment import LeaseLost, claim_next, current_task, heartbeat, progress, release, skip, why_empty
+from labeling.queue.assignment import LeaseLost, claim_next, current_task, heartbeat, release, skip
+from labeling.queue.progress import Progress, progress, why_empty
 from tests.conftest import make_member, make_user
 from tests.labeling.conftest import NOW, add_items, claim, submit
 
@@ -195,7 +196,7 @@ def test_progress_counts_answers_of_all_and_mine(campaign: Campaign, anna: User,
     submit(anna, claim(anna, campaign))
     submit(ben, claim(ben, campaign))
     with CaptureQueriesContext(connection) as queries:
-        assert progress(anna, campaign) == assignment.Progress(done=2, total=3, mine=1)
+        assert progress(anna, campaign) == Progress(done=2, total=3, mine=1)
     assert len(queries) == 1
 
 
@@ -266,5 +267,5 @@ def test_people_of_other_campaigns_do_not_matter(campaign: Campaign, foreign_cam
     add_items(foreign_campaign, 1)
     elsewhere = make_member(foreign_campaign, make_user("dora"), "annotator")
     submit(elsewhere, claim(elsewhere, foreign_campaign))
-    assert progress(anna, campaign) == assignment.Progress(0, 1, 0)
+    assert progress(anna, campaign) == Progress(0, 1, 0)
     claim(anna, campaign)

@@ -18,8 +18,9 @@ from labeling.protocols.basics import InvalidRanking
 from labeling.quality.gold import candidates_of, is_right, mark_gold, results_of, share_alike, unmark_gold
 from labeling.quality.reports import campaign_report
 from labeling.queue.annotation import submit_and_claim, undo_last
-from labeling.queue.assignment import Task, claim_next, progress, release, skip, why_empty
+from labeling.queue.assignment import Task, claim_next, release, skip
 from labeling.queue.checks import REPEAT_AFTER
+from labeling.queue.progress import progress, why_empty
 from tests.conftest import client_for
 from tests.labeling.conftest import NOW, add_items, claim, submit
 

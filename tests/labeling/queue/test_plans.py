@@ -21,8 +21,9 @@ from labeling.quality.people import people_of
 from labeling.quality.reports import leading_people
 from labeling.quality.statistics import kept_statistics
 from labeling.queue.annotation import submit_ranking
-from labeling.queue.assignment import claim_next, heartbeat, progress
+from labeling.queue.assignment import claim_next, heartbeat
 from labeling.queue.history import own_answers
+from labeling.queue.progress import progress
 from tests.conftest import make_member, make_user
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,9 @@ from labeling.models import Campaign, Contribution, Gold, PracticeAnswer, Rankin
 from labeling.quality.gold import mark_gold
 from labeling.quality.rules import change_rules
 from labeling.quality.watch import resume
-from labeling.queue.assignment import claim_next, why_empty
+from labeling.queue.assignment import claim_next
 from labeling.queue.practice import is_due, task_of
+from labeling.queue.progress import why_empty
 from tests.conftest import client_for, make_member, make_user
 from tests.labeling.conftest import add_items
 

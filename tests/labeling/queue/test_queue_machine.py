@@ -32,8 +32,9 @@ from labeling.quality.review import accept, replace, send_back
 from labeling.quality.watch import pause, resume
 from labeling.querysets import COUNTED
 from labeling.queue.annotation import MAX_OPEN_LEASES, CannotUndo, revise, submit_and_claim, submit_ranking, undo_last
-from labeling.queue.assignment import LeaseLost, Task, claim_ahead, claim_next, heartbeat, progress, release, skip
+from labeling.queue.assignment import LeaseLost, Task, claim_ahead, claim_next, heartbeat, release, skip
 from labeling.queue.checks import reschedule
+from labeling.queue.progress import progress
 from labeling.queue.removal import remove_item, restore_item
 from labeling.queue.steering import order_queues, take_gains
 from tests.conftest import make_user
