@@ -40,6 +40,7 @@ def test_from_setting_up_to_the_export(
     start_worker()
     sign_in(page.context, researcher)
     page.goto(f"/campaigns/{campaign.public_id}/")
+    page.get_by_role("link", name="Settings").click()
     page.get_by_role("link", name="Live chat").click()
     for name in NAMES:
         page.get_by_label(name).check()
