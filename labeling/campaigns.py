@@ -147,6 +147,11 @@ def form_of(campaign: Campaign, version: int | None = None) -> Form:
     return parse_form(past)
 
 
+def sizes_of(campaign: Campaign) -> tuple[int, int]:
+    """How many completions new items have, fewest and most."""
+    return form_of(campaign).sizes(campaign.protocol)
+
+
 def _brief(value: Any) -> Any:
     """Enough of a setting to know it again in the audit log."""
     return value if isinstance(value, (int, bool)) else str(value)[:200]

@@ -72,7 +72,7 @@ class CampaignImportPreview(CampaignView):
     def post(self, request: Request, campaign_id: str) -> Response:
         """What a file would bring, seen from its first rows. Nothing is kept."""
         campaign, data = self.campaign(campaign_id), self.valid(UploadSerializer)
-        preview = preview_file(data["file"], campaign.protocol, chosen=chosen_format(data))
+        preview = preview_file(data["file"], campaign, chosen=chosen_format(data))
         return Response(PreviewSerializer(preview).data)
 
 

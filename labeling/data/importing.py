@@ -20,6 +20,7 @@ from django.utils import timezone
 from accounts.ids import new_public_id
 from accounts.models import User
 from labeling import audit
+from labeling.campaigns import sizes_of
 from labeling.data.containers import read_rows
 from labeling.data.copying import as_json, copy_rows, new_ids
 from labeling.data.files import BadLine
@@ -52,12 +53,14 @@ def import_file(
     campaign: Campaign, file: BinaryIO, *, name: str, user: User | None = None, chosen: Format | None = None
 ) -> Import:
     """Bring in a file of any kind; without a chosen format, each row shows its own. The report is a saved `Import`."""
-    return import_parsed(campaign, parse_rows(read_rows(file), campaign.protocol, chosen), name=name, user=user)
+    parsed = parse_rows(read_rows(file), campaign.protocol, chosen, sizes=sizes_of(campaign))
+    return import_parsed(campaign, parsed, name=name, user=user)
 
 
 def import_rows(campaign: Campaign, rows: Iterable[Any], *, name: str, user: User | None = None) -> Import:
     """The same for rows that are objects already."""
-    return import_parsed(campaign, parse_rows(enumerate(rows, 1), campaign.protocol), name=name, user=user)
+    parsed = parse_rows(enumerate(rows, 1), campaign.protocol, sizes=sizes_of(campaign))
+    return import_parsed(campaign, parsed, name=name, user=user)
 
 
 def import_parsed(campaign: Campaign, parsed: Parsed, *, name: str, user: User | None) -> Import:

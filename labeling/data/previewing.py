@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
+from labeling.campaigns import sizes_of
 from labeling.data.containers import read_rows
 from labeling.data.files import BadLine
 from labeling.data.formats.base import Format
 from labeling.data.formats.registry import FORMATS, detect, parse_rows
 from labeling.data.rows import ParsedRow
 from labeling.display.screen import shared_turns, single_turns
+from labeling.models import Campaign
 from labeling.protocols.basics import LABELS, Message
 
 ROWS, ITEMS, REFUSED = 20, 3, 5  # looked at, shown of the good, shown of the bad
@@ -56,13 +58,13 @@ class Preview:
     columns: list[str]
 
 
-def preview_file(file: BinaryIO, protocol: str, *, chosen: Format | None = None, is_cut: bool = False) -> Preview:
+def preview_file(file: BinaryIO, campaign: Campaign, *, chosen: Format | None = None, is_cut: bool = False) -> Preview:
     """Look at the first rows. Where the file is only the beginning of one, its last row says nothing."""
     numbered = list(islice(read_rows(file), ROWS + 1))
     if len(numbered) > ROWS or (is_cut and numbered):
         numbered.pop()
     rows = [row for _, row in numbered if isinstance(row, dict)]
-    parsed = list(parse_rows(numbered, protocol, chosen))
+    parsed = list(parse_rows(numbered, campaign.protocol, chosen, sizes=sizes_of(campaign)))
     return Preview(
         rows=len(numbered),
         found=[

@@ -51,8 +51,8 @@ class ParsedRow:
     details: Details = field(default_factory=dict)
 
 
-def parse_row(row: dict[str, Any], protocol: str) -> ParsedRow:
-    """Raises BadLine with the reason. The row has passed `check_storable`."""
+def parse_row(row: dict[str, Any], protocol: str, sizes: tuple[int, int] | None = None) -> ParsedRow:
+    """Raises BadLine with the reason. The row has passed `check_storable`; `sizes`: fewest and most completions."""
     rest = dict(row)
     messages, completions = _listed(rest, protocol)
     tiers = rest.pop("ranking", None) or rest.pop("tiers", None)
@@ -64,7 +64,7 @@ def parse_row(row: dict[str, Any], protocol: str) -> ParsedRow:
     labeler = rest.pop("labeler", "")
     if not isinstance(labeler, str) or len(labeler) > MAX_LABELER:
         raise BadLine(f'"labeler" must be a text of at most {MAX_LABELER} characters.')
-    _check_shape(messages, completions, protocol)
+    _check_shape(messages, completions, protocol, sizes or COMPLETIONS[protocol])
     ranked = None if tiers is None else _tiers(tiers, protocol, len(completions), cannot_tell)
     return ParsedRow(
         messages=messages,
@@ -174,11 +174,14 @@ def parted(conversations: list[list[Message]]) -> tuple[list[Message], list[list
 # --- Checks -------------------------------------------------------------------------------------------------------
 
 
-def _check_shape(messages: list[Message], completions: list[ParsedCompletion], protocol: str) -> None:
-    fewest, most = COMPLETIONS[protocol]
+def _check_shape(
+    messages: list[Message], completions: list[ParsedCompletion], protocol: str, sizes: tuple[int, int]
+) -> None:
+    fewest, most = sizes
     if not fewest <= len(completions) <= most:
         wanted = str(fewest) if fewest == most else f"{fewest} to {most}"
-        raise BadLine(f"A {protocol} item has {wanted} completions, this line has {len(completions)}.")
+        kind = f"A {protocol} item" if sizes == COMPLETIONS[protocol] else "An item of this campaign"
+        raise BadLine(f"{kind} has {wanted} completions, this line has {len(completions)}.")
     if len({digest(completion.messages) for completion in completions}) == 1:
         raise BadLine("The completions are identical: there is nothing to compare.")
     if protocol == "conversation":

@@ -45,7 +45,7 @@ def preview_sample(sample: DatasetSample, *, chosen: Format | None = None) -> Pr
     if sample.rows is None:
         return None
     lines = "\n".join(sample.rows).encode()
-    return preview_file(io.BytesIO(lines), sample.campaign.protocol, chosen=chosen)
+    return preview_file(io.BytesIO(lines), sample.campaign, chosen=chosen)
 
 
 def read_waiting(stop: Callable[[], bool]) -> int:

@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from accounts.models import User
+from labeling.campaigns import sizes_of
 from labeling.data import files
 from labeling.data.containers import read_rows
 from labeling.data.formats import columns
@@ -83,7 +84,8 @@ def _import(record: Import, stop: Callable[[], bool]) -> bool:
         return False
     try:
         reading = _reading(record.reading)
-        rows = parse_rows(_rows(record), record.campaign.protocol, reading, skip=record.position)
+        campaign = record.campaign
+        rows = parse_rows(_rows(record), campaign.protocol, reading, sizes=sizes_of(campaign), skip=record.position)
         is_done = continue_import(record, rows, stop=stop)
     except ImportFailed as error:
         logger.warning("Import %s failed: %s", record.pk, error)

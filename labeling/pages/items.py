@@ -45,12 +45,12 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
     if request.method == "POST" and form.is_valid():
         file = form.cleaned_data["file"]
         is_table = form.cleaned_data["form"] == COLUMNS
-        names = preview_file(file, campaign.protocol).columns if is_table else []
+        names = preview_file(file, campaign).columns if is_table else []
         columns, chosen = chosen_reading(request, form.cleaned_data["form"], names, campaign)
         file.seek(0)
         if "preview" in request.POST:
             if not columns or columns.is_bound:
-                preview = preview_file(file, campaign.protocol, chosen=chosen, is_cut="cut" in request.POST)
+                preview = preview_file(file, campaign, chosen=chosen, is_cut="cut" in request.POST)
         elif columns and not columns.is_valid():
             form.add_error("form", _("Say which columns have the prompt and the answers."))
         else:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_noop
 from labeling.display.screen import Screen, screen_of
 from labeling.protocols.basics import LABELS, Message
 from labeling.protocols.presets import PRESETS, Preset
-from labeling.protocols.questionnaire import PLAIN, parse_form
+from labeling.protocols.questionnaire import PLAIN, fits, parse_form
 from labeling.protocols.questions import KINDS, MAX_LABEL, NAME
 from labeling.queue.assignment import ShownCompletion, Task
 
@@ -62,6 +62,7 @@ def document_of(data: QueryDict) -> Document:
         "strength": _lines(data.get("strength", "")),
         "questions": [_question(data, f"{key}-") for key in data.getlist("question")],
         "skip_reasons": _options(data.get("skip_reasons", "")),
+        **{end: _number(data.get(end) or "0") for end in ("fewest", "most")},
     }
 
 
@@ -90,9 +91,7 @@ def addable(document: Document) -> dict[str, str]:
 def presets_for(protocol: str) -> list[Preset]:
     """Presets whose forms this protocol can ask; of the plain ones its own."""
     fitting = [preset for preset in PRESETS.values() if preset.form != PLAIN or preset.protocol == protocol]
-    if protocol == "ranking":
-        fitting = [preset for preset in fitting if not preset.form.strength and not preset.form.both_bad]
-    return fitting
+    return [preset for preset in fitting if fits(preset.form, protocol)]
 
 
 def rows(document: Document) -> list[dict[str, Any]]:

@@ -74,6 +74,8 @@ INSTRUCTGPT = Form(
         Flags(name="flags", label=_("What applies to this answer"), of=COMPLETION, options=FLAG_OPTIONS),
     ),
     skip_reasons=(*_options(confusing=_("The task is confusing")), *REASONS),
+    fewest=4,
+    most=9,
 )
 HH = Form(
     ties=False,

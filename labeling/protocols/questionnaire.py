@@ -17,7 +17,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from labeling.protocols.basics import FLAGS, LABELS, SKIP_REASONS, InvalidRanking, Message, Tiers
+from labeling.protocols.basics import COMPLETIONS, FLAGS, LABELS, SKIP_REASONS, InvalidRanking, Message, Tiers
 from labeling.protocols.questions import (
     COMPLETION,
     ITEM,
@@ -52,6 +52,10 @@ class Form:
     """Degrees of "better", the weakest first; none where only the side is asked for."""
     questions: tuple[Question, ...] = ()
     skip_reasons: tuple[Option, ...] = REASONS
+    fewest: int = 0
+    """Completions that an item has at least; 0: what the protocol takes."""
+    most: int = 0
+    """And at most."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -62,7 +66,14 @@ class Form:
             "strength": list(self.strength),
             "questions": [question.document() for question in self.questions],
             "skip_reasons": [vars(reason) for reason in self.skip_reasons],
+            "fewest": self.fewest,
+            "most": self.most,
         }
+
+    def sizes(self, protocol: str) -> tuple[int, int]:
+        """How many completions an item has, fewest and most."""
+        fewest, most = COMPLETIONS[protocol]
+        return self.fewest or fewest, self.most or most
 
     def of(self, subject: str) -> list[Question]:
         """The questions about the item, or about each completion."""
@@ -104,11 +115,22 @@ def parse_form(document: Any, protocol: str = "") -> Form:
             read_question(data, _("Question {n}").format(n=n)) for n, data in enumerate(fields.items("questions"), 1)
         ),
         skip_reasons=fields.options("skip_reasons", 1) if fields.rest.get("skip_reasons") else REASONS,
+        fewest=fields.number("fewest", 0),
+        most=fields.number("most", 0),
     )
     fields.rest.pop("skip_reasons", None)  # an empty list
     fields.done()
     _check_form(form, protocol)
     return form
+
+
+def fits(form: Form, protocol: str) -> bool:
+    """Whether campaigns of this protocol can ask it."""
+    try:
+        _check_form(form, protocol)
+    except InvalidForm:
+        return False
+    return True
 
 
 def _check_form(form: Form, protocol: str) -> None:
@@ -121,8 +143,19 @@ def _check_form(form: Form, protocol: str) -> None:
         raise InvalidForm(
             _("A scale of strength has 2 to {most} degrees for each side, or none at all.").format(most=MAX_DEGREES)
         )
+    if protocol:
+        _check_sizes(form, protocol)
     if protocol == "ranking" and (form.strength or form.both_bad):
         raise InvalidForm(_("“Both bad” and degrees of strength are for two answers. Take them out, or compare pairs."))
+
+
+def _check_sizes(form: Form, protocol: str) -> None:
+    """Where the protocol takes several numbers of completions, any part of these can be wanted."""
+    fewest, most = COMPLETIONS[protocol]
+    low, high = form.sizes(protocol)
+    if not fewest <= low <= high <= most:
+        message = _("An item here has between {fewest} and {most} answers; the fewest are not more than the most.")
+        raise InvalidForm(message.format(fewest=fewest, most=most))
 
 
 def checked_reply(

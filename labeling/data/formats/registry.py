@@ -54,15 +54,22 @@ def detect(rows: Sequence[Any]) -> dict[str, float | str]:
 
 
 def parse_rows(
-    rows: Iterable[tuple[int, Any]], protocol: str, chosen: Format | None = None, *, skip: int = 0
+    rows: Iterable[tuple[int, Any]],
+    protocol: str,
+    chosen: Format | None = None,
+    *,
+    sizes: tuple[int, int] | None = None,
+    skip: int = 0,
 ) -> Parsed:
     """Items of numbered rows, which may be any JSON value; each that cannot be taken is a BadLine with the reason.
 
+    `sizes` are the fewest and the most completions of an item, where they are not all that the protocol takes.
     The first `skip` of them were had before, and cost less than half of what they did then.
     """
-    for number, row in islice(_joined(_own_rows(rows, chosen), COMPLETIONS[protocol][1]), skip, None):
+    most = (sizes or COMPLETIONS[protocol])[1]
+    for number, row in islice(_joined(_own_rows(rows, chosen), most), skip, None):
         try:
-            yield number, row if isinstance(row, BadLine) else parse_row(row, protocol)
+            yield number, row if isinstance(row, BadLine) else parse_row(row, protocol, sizes)
         except BadLine as error:
             yield number, error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
+from labeling.campaigns import create_campaign
+from labeling.data.importing import import_rows
+from labeling.data.previewing import preview_file
 from labeling.models import Campaign
 from labeling.protocols.editing import changed, document_of, option_lines, presets_for, rows, slug
 from labeling.protocols.presets import PRESETS
@@ -23,6 +28,7 @@ def posted(document: Document) -> dict[str, Any]:
     """The fields of the editor that shows `document`."""
     fields: dict[str, Any] = {name: "on" for name in ("ties", "both_bad", "unranked", "cannot_tell") if document[name]}
     fields |= {"strength": "\r\n".join(document["strength"]), "skip_reasons": option_lines(document["skip_reasons"])}
+    fields |= {end: document[end] or "" for end in ("fewest", "most")}
     fields["question"] = [str(key) for key in range(len(document["questions"]))]
     for key, row in enumerate(rows(document)):
         fields |= {
@@ -128,3 +134,30 @@ def test_strength_in_a_campaign_that_ranks_is_refused(campaign: Campaign, client
     Campaign.objects.filter(pk=campaign.pk).update(protocol="ranking")
     response = client.post(page(campaign), posted(PRESETS["hh"].form.document()) | {"action": "save"})
     assert response.status_code == 422 and "compare pairs" in response.text
+
+
+def test_an_item_has_as_many_answers_as_the_campaign_wants(researcher: User):
+    campaign = create_campaign(researcher, name="K", preset="instructgpt")
+    rows = [{"prompt": f"{size}?", "completions": [f"{size}.{n}" for n in range(size)]} for size in (2, 3, 4, 9)]
+    report = import_rows(campaign, rows, name="sizes")
+    reason = "An item of this campaign has 4 to 9 completions, this line has "
+    assert [error["reason"] for error in report.errors] == [f"{reason}2.", f"{reason}3."]
+    preview = preview_file(io.BytesIO(json.dumps(rows[1]).encode()), campaign)
+    assert [refused.reason for refused in preview.refused] == [f"{reason}3."]
+    client = client_for(researcher)
+    editor = client.get(page(campaign)).text
+    assert 'name="fewest" type="number" min="2" max="9" value="4"' in editor
+    fields = posted(campaign.form) | {"action": "save"}
+    refused = client.post(page(campaign), fields | {"fewest": "10"})
+    assert refused.status_code == 422 and "between 2 and 9 answers" in refused.text
+    assert client.post(page(campaign), fields | {"fewest": "3", "most": "3"}).status_code == 302
+    campaign.refresh_from_db()
+    assert (campaign.form["fewest"], campaign.form["most"]) == (3, 3)
+    assert import_rows(campaign, rows, name="again").accepted == 1  # what was there stays, and is known
+    assert client.post(page(campaign), fields | {"fewest": "", "most": ""}).status_code == 302
+    campaign.refresh_from_db()
+    assert import_rows(campaign, rows, name="all").accepted == 1
+    assert campaign.items.count() == 4
+    body = {"name": "Pairs", "protocol": "pair", "form": {"fewest": 3}}
+    answer = client.post("/api/campaigns/", body, content_type="application/json")
+    assert (answer.status_code, "between 2 and 2 answers" in answer.json()["detail"]) == (400, True)
