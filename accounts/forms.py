@@ -28,7 +28,7 @@ class InviteForm(forms.Form):
 
     role = forms.ChoiceField(choices=SiteRole.choices, initial=SiteRole.ANNOTATOR, label=_("Site role"))
     campaign = forms.ModelChoiceField(
-        Campaign.objects.filter(deleted_at=None), required=False, empty_label=_("No campaign")
+        Campaign.objects.filter(deleted_at=None), label=_("Campaign"), required=False, empty_label=_("No campaign")
     )
     campaign_role = forms.ChoiceField(
         choices=CampaignRole.choices, initial=CampaignRole.ANNOTATOR, label=_("Role in the campaign")

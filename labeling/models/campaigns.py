@@ -45,7 +45,7 @@ class Campaign(models.Model):
         choices=Order,
         default=Order.RANDOM,
         db_default=Order.RANDOM,
-        help_text="In which order items are given out.",
+        help_text=_("In which order items are given out."),
     )
     slot_count = models.PositiveIntegerField(
         default=0, editable=False, help_text="Slots that are not void; kept here so that progress needs no counting."

@@ -61,6 +61,7 @@ class NewCampaignForm(CampaignForm):
     """A campaign that begins with a preset, which says what people compare."""
 
     preset = forms.ChoiceField(
+        label=_("What people are asked"),
         choices=[(preset.name, preset.title) for preset in PRESETS.values()],
         initial="plain",
         widget=forms.RadioSelect,
