@@ -36,7 +36,6 @@ def campaign_quality(request: AuthenticatedRequest, campaign: Campaign) -> HttpR
         "page": page,
         "people": people_of(campaign, page.rows),
         "rules": QualityRules.objects.filter(campaign=campaign).first(),
-        "golds": campaign.golds.count(),
     }
     return render(request, "labeling/campaign_quality.html", context)
 
