@@ -22,6 +22,7 @@ from labeling.events import campaign_changed
 from labeling.models import Campaign, Kind, QualityRules, Ranking, Review, Slot
 from labeling.protocols.basics import checked_note, ranking_tiers
 from labeling.queue.assignment import lock_contribution, remember
+from labeling.queue.overlap import is_out
 
 RETURNED_FOR = timedelta(days=7)
 NEWEST = 5_000
@@ -147,9 +148,10 @@ def _locked(ranking: Ranking, by: User) -> Ranking:
         raise CannotReview(_("Somebody else reviews your own answers."))
     if ranking.user is not None:
         lock_contribution(ranking.user, ranking.campaign)
+    out = is_out(ranking.item_id, ranking.user_id)
     rows = Ranking.objects.select_for_update(of=("self",), no_key=True).select_related("campaign", "item", "slot")
     found = rows.get(pk=ranking.pk)
-    if found.status != Ranking.Status.ACCEPTED or found.kind != Kind.NORMAL:
+    if out or found.status != Ranking.Status.ACCEPTED or found.kind != Kind.NORMAL:
         raise CannotReview(_("This answer has changed since: look at the next one."))
     if Review.objects.filter(ranking=found).exists():
         raise CannotReview(_("Somebody has reviewed this answer already."))

@@ -5,7 +5,7 @@ when its lease has lapsed it fills another free slot of the item, or replaces th
 is kept as an extra (`late`). A lease that ran out counts as live as long as nobody took the slot. In a campaign that
 is paused or closed, answers to live leases are taken, later ones are kept as extras.
 
-Lock order everywhere: the person's `Contribution`, then slots.
+Lock order everywhere: the person's `Contribution`, slots, the item (where it may be taken out), rankings.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def undo_last(user: User, campaign: Campaign, *, now: datetime) -> Task | None:
     contribution = lock_contribution(user, campaign)
     answers = Ranking.objects.given().filter(campaign=campaign, user=user)
     last = answers.select_related("slot").order_by("-id").first()
-    if last is None:
+    if last is None or is_out(last.item_id, user.pk):
         raise CannotUndo(_("There is no answer to take back."))
     put_back_ahead(contribution)
     if Slot.objects.filter(campaign=campaign, user=user, state=Slot.State.LEASED).count() >= MAX_OPEN_LEASES:
@@ -136,7 +136,7 @@ def revise(user: User, ranking: Ranking, **answer: Unpack[Answer]) -> Ranking:
         raise LeaseLost(_("The campaign is not open, so answers stay as they are."))
     lock_contribution(user, campaign)
     old = Ranking.objects.given().filter(pk=ranking.pk, user=user).first()
-    if old is None:
+    if old is None or is_out(old.item_id, user.pk):
         raise LeaseLost(_("This answer has been changed or taken back since."))
     shown = LapsedLease(campaign=campaign, item_id=old.item_id, user=user, shown_order=old.shown_order, kind=old.kind)
     new = _new_ranking(user, shown, answer)
@@ -217,7 +217,7 @@ def _submit_lapsed(user: User, lease: Slot | LapsedLease, ranking: Ranking, now:
     contribution = lock_contribution(user, lease.campaign)
     if (given := Ranking.objects.filter(lease=lease.lease, user=user).first()) is not None:
         return _same_again(given, ranking)
-    ranking.status = Ranking.Status.REMOVED if is_out(lease.item_id) else Ranking.Status.ACCEPTED
+    ranking.status = Ranking.Status.REMOVED if is_out(lease.item_id, user.pk) else Ranking.Status.ACCEPTED
     put_back(user, lease)
     ranking.labeler = contribution.labeler
     other = Ranking.objects.filter(status=ranking.status, item=lease.item_id, user=user, kind=lease.kind).first()

@@ -75,7 +75,7 @@ def plan_check(user: User, campaign: Campaign, *, now: datetime, after: UUID | N
     kinds = [Kind.GOLD, Kind.REPEAT]
     for kind in kinds if person.checks % 2 == 0 else reversed(kinds):
         item = _gold_for(user, campaign) if kind == Kind.GOLD else _repeat_for(user, campaign)
-        if item is not None and not is_out(item):
+        if item is not None and not is_out(item, user.pk):
             _lease(user, campaign, item, kind, now, shown=after is None)
             break
     return True

@@ -46,8 +46,12 @@ WHERE {{which}} GROUP BY item.id HAVING count(slot.id) < {WANTED}
 """
 
 
-def is_out(item: int) -> bool:
-    """Whether the item was taken out (`removal`); so it stays until the transaction ends. Lock people's rows before."""
+def is_out(item: int, person: int | None) -> bool:
+    """Whether the item was taken out (`removal`); so it stays until the transaction ends.
+
+    Locks the slots of it that the person holds, then the item. Ask while their `Contribution` is locked.
+    """
+    list(Slot.objects.select_for_update().filter(item=item, user=person).order_by("pk").values("pk"))
     rows = Item.objects.select_for_update(no_key=True).filter(pk=item)
     return rows.values_list("removed_at", flat=True).get() is not None
 
@@ -57,6 +61,8 @@ def set_overlap(campaign: Campaign, items: Iterable[int], overlap: int | None) -
     """Give these items an overlap of their own, or (None) that of the campaign again."""
     campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     keys = list(items)
+    with connection.cursor() as cursor:  # before the items, as everybody does
+        cursor.execute(LOCK_SLOTS.format(which="slot.item_id = ANY(%(items)s)"), {"items": keys})
     Item.objects.filter(pk__in=keys, campaign=campaign).update(overlap=overlap)
     fit_slots(campaign, keys)
 

@@ -142,7 +142,7 @@ def test_answers_given_while_an_item_goes_out_and_comes_back_are_all_kept(
 
     def work(person: User) -> None:
         try:
-            for _ in range(40):
+            for _ in range(60):
                 task = claim_next(person, campaign, now=NOW)
                 if task is not None:
                     given.add(submit(person, task).pk)
