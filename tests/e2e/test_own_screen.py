@@ -177,3 +177,18 @@ def test_what_is_required_on_a_hidden_answer_is_shown(page: Page, sign_in: SignI
     page.locator("#card-B").wait_for()
     assert page.evaluate("document.activeElement.closest('.answer-card').id") == "card-B"
     assert not Ranking.objects.exists()
+
+
+def test_ranking_one_at_a_time_turns_to_the_answer_that_is_next(page: Page, sign_in: SignIn) -> None:
+    campaign, annotator = make_campaign("ranking", size=3)
+    set_preferences(annotator, {"layout": "tabs"})
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    cards = page.locator(".answer-card").all()
+    page.keyboard.press("2")
+    assert [card.is_visible() for card in cards] == [False, True, False]
+    page.keyboard.press("1")
+    assert [card.is_visible() for card in cards] == [False, False, True]
+    page.keyboard.press("[")
+    page.keyboard.press("3")  # of the answer that is shown
+    assert page.locator("#order").inner_text() == "A > B · C unranked"

@@ -66,7 +66,13 @@ export function neighbour(step) {
 }
 
 // What lies over the page leaves its texts in sight: notes appear above the answer bar, whatever its height is.
-const watch = new ResizeObserver(([{ target }]) => document.body.style.setProperty("--bar", `${target.offsetHeight}px`));
+let height = "";
+const watch = new ResizeObserver(([{ target }]) => {
+  const now = `${target.offsetHeight}px`;
+  if (now === height) return; // setting it again would style the whole page again
+  height = now;
+  document.body.style.setProperty("--bar", now);
+});
 
 export function watchBar() {
   watch.disconnect();
