@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.access import AuthenticatedRequest
 from accounts.models import CampaignRole
+from config.paging import page_of
 from labeling.access import REPORT_ROLES, campaign_role
 from labeling.campaigns import form_of
 from labeling.data.formats.base import Format
@@ -65,7 +66,7 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
         "columns": columns,
         "preview": preview,
         "dataset_form": DatasetForm(auto_id="id_dataset_%s"),
-        "imports": campaign.imports.defer("errors").order_by("-pk")[:PAGE_SIZE],
+        "page": page_of(campaign.imports.defer("errors"), request.GET.get("after", ""), "-pk"),
     }
     return render(request, "labeling/campaign_import.html", context, status=422 if form.errors else 200)
 

@@ -86,7 +86,7 @@ def test_the_next_pages_have_the_other_rows(campaign: Campaign, manager: User, a
     Webhook.objects.create(url="https://example.org/all", created_by=admin)
     fill(campaign, admin, 0, 52)
     client = client_for(manager)
-    for name in ("members", "quality/", "webhooks/", "quality/gold", "invitations/", "leaks/", "../"):
+    for name in ("members", "quality/", "import", "webhooks/", "quality/gold", "invitations/", "leaks/", "../"):
         query, shown = "", []
         while query is not None:
             page = client.get(
