@@ -119,7 +119,7 @@ def addresses() -> Findings:
 
 
 def folders() -> Findings:
-    for folder in (Path(settings.VAR), settings.RUNS_DIR, settings.SNAPSHOTS_DIR):
+    for folder in (Path(settings.VAR), settings.RUNS_DIR, settings.SNAPSHOTS_DIR, settings.EXPORTS_DIR):
         if not os.access(folder, os.W_OK | os.X_OK):
             yield Finding(
                 f"{folder} cannot be written to.", f"Give it to the user that runs Prefloop (uid {os.geteuid()})."

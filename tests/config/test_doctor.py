@@ -92,7 +92,7 @@ def test_addresses_behind_a_proxy_are_explained(settings: Any, changes: dict[str
 
 
 def test_folders_are_private_and_the_key_is(settings: Any, tmp_path: Path) -> None:
-    for name in ("VAR", "RUNS_DIR", "SNAPSHOTS_DIR"):
+    for name in ("VAR", "RUNS_DIR", "SNAPSHOTS_DIR", "EXPORTS_DIR"):
         folder = tmp_path / name
         folder.mkdir(mode=0o700)
         setattr(settings, name, folder)
