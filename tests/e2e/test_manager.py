@@ -58,8 +58,8 @@ def test_a_manager_creates_imports_invites_opens_and_sees_answers_come_in(
     assert page.get_by_role("row", name="8 The line is not valid JSON").is_visible()
 
     # Invite
-    page.get_by_role("link", name="Members").click()
-    page.get_by_role("link", name="Invitations").click()
+    page.get_by_role("navigation", name="Campaign", exact=True).get_by_role("link", name="People").click()
+    page.get_by_role("navigation", name="Pages of this tab").get_by_role("link", name="Invitations").click()
     page.get_by_role("button", name="Make a link").click()
     link = page.get_by_label("The invitation link").input_value()
 
