@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import httpx
 from django.conf import settings
+from django.utils.translation import gettext_noop
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 DEADLINE = 10.0  # seconds for everything: name, connection, request, answer
 MOST_BYTES = 16 * 1024  # read of an answer
 PORTS = {"http": 80, "https": 443}
-OFF = "Requests to other servers are off here; the setting OUTBOUND says where they may go."
+OFF = gettext_noop("Requests to other servers are off here; the setting OUTBOUND says where they may go.")
 
 
 class NotAllowed(Exception):

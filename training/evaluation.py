@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from rewardmodel.stats.annotators import UNRELIABLE
 from training.engine.rundir import EVALUATION
@@ -16,6 +17,22 @@ from training.models import ModelArtifact
 
 MOST_BYTES = 4_000_000
 WIDTH, HEIGHT, MARGIN = 320, 240, 44
+# What `rewardmodel.report`, which knows no languages, calls its slices.
+SLICES = (
+    gettext_noop("How far apart the scores are"),
+    *(
+        gettext_noop("least sure quarter"),
+        gettext_noop("second quarter"),
+        gettext_noop("third quarter"),
+        gettext_noop("surest quarter"),
+    ),
+    gettext_noop("Answers that several people compared"),
+    *(gettext_noop("people agree"), gettext_noop("people differ")),
+    gettext_noop("Length"),
+    *(gettext_noop("about equal"), gettext_noop("longer one preferred"), gettext_noop("shorter one preferred")),
+    gettext_noop("Sources compared"),
+    gettext_noop("others"),
+)
 BAR = 50  # half the width of a turn's bar, with 0 in the middle
 
 

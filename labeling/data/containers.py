@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from django.utils.translation import gettext_noop
+
 from labeling.data import files
 from labeling.data.files import BadLine, unpacked
 from labeling.data.parquet import read_parquet
@@ -82,7 +84,7 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
-        raise BadLine(f"The line is nested more than {MAX_DEPTH} levels deep.") from None
+        raise BadLine(gettext_noop("The line is nested more than {} levels deep.").format(MAX_DEPTH)) from None
     except json.JSONDecodeError as error:
         raise BadLine(f"The line is not valid JSON: {error.msg} (column {error.colno}).") from None
     except ValueError as error:  # a number with thousands of digits
@@ -144,13 +146,17 @@ def _values(chunks: Iterator[bytes], outside: int) -> Numbered:
             cut = seen if start is None else start
             pending, seen, start = pending[cut:], seen - cut, None if start is None else 0
             if len(pending) > files.MAX_LINE:
-                raise BadLine(f"The object is longer than {files.MAX_LINE // 1024**2} MiB; those before were read.")
+                raise BadLine(
+                    gettext_noop("The object is longer than {} MiB; those before were read.").format(
+                        files.MAX_LINE // 1024**2
+                    )
+                )
         if start is not None and depth == outside + 1 and not quoted and pending.endswith(b"}"):
             yield number + 1, _json_or_bad(pending)
         elif start is not None or depth != (outside if pending == b"]" else 0):
-            raise BadLine("The JSON ends in the middle; what came before was read.")
+            raise BadLine(gettext_noop("The JSON ends in the middle; what came before was read."))
         elif number == 0:
-            raise BadLine("There are no objects in the file.")
+            raise BadLine(gettext_noop("There are no objects in the file."))
     except BadLine as error:
         yield number + 1, error
 
@@ -182,7 +188,10 @@ def _csv(lines: Numbered, delimiter: str) -> Numbered:
             if not header:
                 header = [cell.strip() for cell in cells]
             elif len(cells) != len(header):
-                yield source.line, BadLine(f"The line has {len(cells)} cells, the header {len(header)}.")
+                yield (
+                    source.line,
+                    BadLine(gettext_noop("The line has {} cells, the header {}.").format(len(cells), len(header))),
+                )
             else:
                 yield source.line, {name: _cell(text) for name, text in zip(header, cells, strict=True) if name}
 
@@ -209,7 +218,11 @@ class _Records:
         text = _decoded(line)
         self.size += len(line)
         if self.size > files.MAX_LINE:
-            raise BadLine(f"The line is longer than {files.MAX_LINE // 1024**2} MiB; is a quotation mark missing?")
+            raise BadLine(
+                gettext_noop("The line is longer than {} MiB; is a quotation mark missing?").format(
+                    files.MAX_LINE // 1024**2
+                )
+            )
         return text + "\n"
 
 
@@ -237,7 +250,7 @@ def _lines(chunks: Iterator[bytes]) -> Numbered:
         yield number + 1, error
         return
     if number == 0:
-        yield 1, BadLine("The file is empty.")
+        yield 1, BadLine(gettext_noop("The file is empty."))
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[bytes | BadLine]:
@@ -255,7 +268,7 @@ def _split(chunks: Iterator[bytes]) -> Iterator[bytes | BadLine]:
 
 def _checked(line: bytes, too_long: bool) -> bytes | BadLine:
     if too_long or len(line) > files.MAX_LINE:
-        return BadLine(f"The line is longer than {files.MAX_LINE // 1024**2} MiB.")
+        return BadLine(gettext_noop("The line is longer than {} MiB.").format(files.MAX_LINE // 1024**2))
     return line
 
 
@@ -265,4 +278,4 @@ def _decoded(line: bytes | BadLine) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise BadLine(f"The line is not UTF-8 text (byte {error.start + 1}).") from None
+        raise BadLine(gettext_noop("The line is not UTF-8 text (byte {}).").format(error.start + 1)) from None

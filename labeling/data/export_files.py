@@ -17,6 +17,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.data.exporting import check_export, export_lines, exported_rankings
@@ -105,7 +106,7 @@ def _make(export: ExportFile, stop: Callable[[], bool]) -> bool:
         return _fail(export, f"The file could not be written: {error.strerror}.")
     except Exception:
         logger.exception("Export %s failed.", export.pk)
-        return _fail(export, "The file could not be made; the log has the reason.")
+        return _fail(export, gettext_noop("The file could not be made; the log has the reason."))
     finally:
         draft.unlink(missing_ok=True)
     return True

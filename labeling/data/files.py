@@ -11,6 +11,7 @@ from itertools import chain
 from typing import BinaryIO
 
 import zstandard
+from django.utils.translation import gettext_noop
 
 CHUNK = 64 * 1024
 MAX_LINE = 4 * 1024 * 1024
@@ -75,13 +76,15 @@ def _unpacked_zstd(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
                 try:
                     data = frame.decompress(left)
                 except zstandard.ZstdError:
-                    raise BadLine("The Zstandard file is damaged here; the lines before were read.") from None
+                    raise BadLine(
+                        gettext_noop("The Zstandard file is damaged here; the lines before were read.")
+                    ) from None
                 left = frame.unused_data if frame.eof else b""
                 unpacked += len(data)
                 check_size(packed, unpacked, "Zstandard")
                 yield data
     if not frame.eof:
-        raise BadLine("The Zstandard file is cut off here; the lines before were read.")
+        raise BadLine(gettext_noop("The Zstandard file is cut off here; the lines before were read."))
 
 
 def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -92,7 +95,7 @@ def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         try:
             data = member.decompress(chunk, CHUNK)
         except zlib.error:
-            raise BadLine("The gzip file is damaged here; the lines before were read.") from None
+            raise BadLine(gettext_noop("The gzip file is damaged here; the lines before were read.")) from None
         unpacked += len(data)
         check_size(packed, unpacked, "gzip")
         if data:
@@ -106,5 +109,5 @@ def _unzipped(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
             member = zlib.decompressobj(wbits=31)
         elif not chunk and len(data) < CHUNK:
             if not (chunk := next(rest, b"")):
-                raise BadLine("The gzip file is cut off here; the lines before were read.")
+                raise BadLine(gettext_noop("The gzip file is cut off here; the lines before were read."))
             packed += len(chunk)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from config import outbound
@@ -26,7 +27,9 @@ from labeling.models import Campaign, Import
 HUB = "https://huggingface.co"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 PART = re.compile(r"[\w.-]{1,100}")
-MISSING = "Datasets need the package datasets, version 4 or newer, where the worker runs (pip install datasets)."
+MISSING = gettext_noop(
+    "Datasets need the package datasets, version 4 or newer, where the worker runs (pip install datasets)."
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,13 @@ def store_dataset(campaign: Campaign, dataset: Dataset, *, user: User, chosen: F
 def check_dataset(dataset: Dataset, user: User) -> None:
     """Raises ImportFailed where this cannot be a dataset, or not one that this person may read."""
     if not (PART.fullmatch(dataset.subset) and PART.fullmatch(dataset.split)):
-        raise ImportFailed("A subset and a split are named by letters, digits, dots and dashes.")
+        raise ImportFailed(gettext_noop("A subset and a split are named by letters, digits, dots and dashes."))
     if dataset.is_local:
         if not user.is_site_admin:
-            raise ImportFailed("Only admins can bring in folders of the server.")
+            raise ImportFailed(gettext_noop("Only admins can bring in folders of the server."))
         return
     if not NAME.fullmatch(dataset.name):
-        raise ImportFailed("Give a name on the hub such as Anthropic/hh-rlhf.")
+        raise ImportFailed(gettext_noop("Give a name on the hub such as Anthropic/hh-rlhf."))
     try:
         outbound.check_url(HUB)
     except outbound.NotAllowed as error:
@@ -85,7 +88,7 @@ def dataset_rows(dataset: Dataset) -> Iterator[tuple[int, Any]]:
 
 def _local(dataset: Dataset) -> Iterator[Any]:
     if not Path(dataset.name).is_dir():
-        raise ImportFailed("There is no such folder on the machine of the worker.")
+        raise ImportFailed(gettext_noop("There is no such folder on the machine of the worker."))
     found = _library().load_from_disk(dataset.name)
     if hasattr(found, "keys"):  # several splits
         if dataset.split not in found:

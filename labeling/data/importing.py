@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from accounts.ids import new_public_id
 from accounts.models import User
@@ -73,7 +74,7 @@ def import_parsed(campaign: Campaign, parsed: Parsed, *, name: str, user: User |
 def new_import(campaign: Campaign, *, name: str, user: User | None) -> Import:
     """An import of which nothing was read yet."""
     if campaign.state == Campaign.State.CLOSED:
-        raise ImportFailed("The campaign is closed.")
+        raise ImportFailed(gettext_noop("The campaign is closed."))
     name = name.replace("\x00", "")[:255] or "unnamed"
     audit.record(user, "items.import", name, campaign=campaign)
     return Import.objects.create(campaign=campaign, user=user, name=name)

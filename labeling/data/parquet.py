@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
+from django.utils.translation import gettext_noop
+
 from labeling.data import files, parquet_reader
 from labeling.data.files import BadLine
 
@@ -22,15 +24,15 @@ try:
 except ImportError:
     pa = pq = None
 
-MISSING = "Parquet needs the package pyarrow on the server (pip install pyarrow)."
+MISSING = gettext_noop("Parquet needs the package pyarrow on the server (pip install pyarrow).")
 FOOT = 8  # bytes: the length of the description, and the magic word
 MAX_COLUMNS = 200
 MAX_GROUP = 512 * 1024 * 1024  # unpacked bytes of a row group
 MAX_THRIFT = 16 * 1024 * 1024  # of the file's own description
 MAX_MEMORY = 768 * 1024 * 1024  # bytes that reading may take, whatever the file says
 WRITTEN_ROWS = 1_000  # in memory at a time
-DAMAGED = "The Parquet file is damaged: it ends without a description of itself."
-DIED = "The Parquet file could not be read on: it is damaged, or needs more than {} MiB of memory."
+DAMAGED = gettext_noop("The Parquet file is damaged: it ends without a description of itself.")
+DIED = gettext_noop("The Parquet file could not be read on: it is damaged, or needs more than {} MiB of memory.")
 
 
 def read_parquet(file: BinaryIO) -> Iterator[tuple[int, Any]]:
@@ -44,14 +46,14 @@ def read_parquet(file: BinaryIO) -> Iterator[tuple[int, Any]]:
         yield number + 1, error
     else:
         if number == 0:
-            yield 1, BadLine("The file is empty.")
+            yield 1, BadLine(gettext_noop("The file is empty."))
 
 
 def _check_readable(file: BinaryIO) -> None:
     if pq is None:
         raise BadLine(MISSING)
     if not file.seekable():
-        raise BadLine("Parquet cannot be read from a pipe, as its description is at the end.")
+        raise BadLine(gettext_noop("Parquet cannot be read from a pipe, as its description is at the end."))
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - FOOT))
     foot = file.read(FOOT)

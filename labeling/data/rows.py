@@ -21,6 +21,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.protocols.basics import COMPLETIONS, ROLES, InvalidRanking, Message, Tiers, ranking_tiers
 from labeling.protocols.questionnaire import Details, portable_details
@@ -58,12 +60,12 @@ def parse_row(row: dict[str, Any], protocol: str, sizes: tuple[int, int] | None 
     tiers = rest.pop("ranking", None) or rest.pop("tiers", None)
     cannot_tell = rest.pop("cannot_tell", False)
     if not isinstance(cannot_tell, bool):
-        raise BadLine('"cannot_tell" must be true or false.')
+        raise BadLine(gettext_noop('"cannot_tell" must be true or false.'))
     if cannot_tell and tiers is None:
         tiers = []
     labeler = rest.pop("labeler", "")
     if not isinstance(labeler, str) or len(labeler) > MAX_LABELER:
-        raise BadLine(f'"labeler" must be a text of at most {MAX_LABELER} characters.')
+        raise BadLine(gettext_noop('"labeler" must be a text of at most {} characters.').format(MAX_LABELER))
     _check_shape(messages, completions, protocol, sizes or COMPLETIONS[protocol])
     ranked = None if tiers is None else _tiers(tiers, protocol, len(completions), cannot_tell)
     return ParsedRow(
@@ -83,14 +85,14 @@ def parse_row(row: dict[str, Any], protocol: str, sizes: tuple[int, int] | None 
 def _listed(row: dict[str, Any], protocol: str) -> tuple[list[Message], list[ParsedCompletion]]:
     given = row.pop("completions")
     if not isinstance(given, list):
-        raise BadLine('"completions" must be a list.')
+        raise BadLine(gettext_noop('"completions" must be a list.'))
     completions = [_completion(value, f"Completion {n}") for n, value in enumerate(given, 1)]
     if "messages" in row or "prompt" in row:
         messages = prompt_of(row)
     elif protocol == "conversation":
         messages = []
     else:
-        raise BadLine('A line with "completions" needs a "prompt" or "messages".')
+        raise BadLine(gettext_noop('A line with "completions" needs a "prompt" or "messages".'))
     if not messages and completions:
         shared, tails = parted([completion.messages for completion in completions])
         pairs = zip(tails, completions, strict=True)
@@ -183,13 +185,15 @@ def _check_shape(
         kind = f"A {protocol} item" if sizes == COMPLETIONS[protocol] else "An item of this campaign"
         raise BadLine(f"{kind} has {wanted} completions, this line has {len(completions)}.")
     if len({digest(completion.messages) for completion in completions}) == 1:
-        raise BadLine("The completions are identical: there is nothing to compare.")
+        raise BadLine(gettext_noop("The completions are identical: there is nothing to compare."))
     if protocol == "conversation":
         return
     if not any(message["content"].strip() for message in messages):
-        raise BadLine("The prompt is empty.")
+        raise BadLine(gettext_noop("The prompt is empty."))
     if any(completion.messages[0]["role"] != "assistant" for completion in completions):
-        raise BadLine("The answers part at a message of the user; a conversation campaign can compare them.")
+        raise BadLine(
+            gettext_noop("The answers part at a message of the user; a conversation campaign can compare them.")
+        )
 
 
 def _tiers(value: Any, protocol: str, size: int, cannot_tell: bool) -> Tiers:
@@ -215,15 +219,15 @@ def check_storable(row: dict[str, Any]) -> None:
         for value in level:
             if isinstance(value, str):
                 if "\x00" in value:
-                    raise BadLine("The line contains a NUL character.")
+                    raise BadLine(gettext_noop("The line contains a NUL character."))
                 if SURROGATE.search(value):
-                    raise BadLine("The line contains half of a surrogate pair (broken Unicode).")
+                    raise BadLine(gettext_noop("The line contains half of a surrogate pair (broken Unicode)."))
             elif isinstance(value, float) and not math.isfinite(value):
-                raise BadLine("The line contains a number that is too large.")
+                raise BadLine(gettext_noop("The line contains a number that is too large."))
         level = [inner for value in level for inner in _inside(value)]
         if not level:
             return
-    raise BadLine(f"The line is nested more than {MAX_DEPTH} levels deep.")
+    raise BadLine(gettext_noop("The line is nested more than {} levels deep.").format(MAX_DEPTH))
 
 
 def _inside(value: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.data import files, previewing
@@ -68,7 +69,11 @@ def forget_samples() -> int:
 def _read(sample: DatasetSample) -> bool:
     mine = DatasetSample.objects.filter(pk=sample.pk)
     if sample.attempts >= MAX_ATTEMPTS:
-        mine.update(failure=f"{MAX_ATTEMPTS} workers died while they read this dataset; the log may say why.")
+        mine.update(
+            failure=gettext_noop("{} workers died while they read this dataset; the log may say why.").format(
+                MAX_ATTEMPTS
+            )
+        )
         return False
     mine.update(attempts=sample.attempts + 1)
     try:
@@ -80,7 +85,7 @@ def _read(sample: DatasetSample) -> bool:
         raise  # the database is away; the next one begins anew
     except Exception:
         logger.exception("Sample %s could not be read.", sample.pk)
-        mine.update(failure="The dataset could not be read; the log has the reason.")
+        mine.update(failure=gettext_noop("The dataset could not be read; the log has the reason."))
         return False
     mine.update(rows=rows)
     return True

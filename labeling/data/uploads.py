@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from labeling.campaigns import sizes_of
@@ -96,7 +97,7 @@ def _import(record: Import, stop: Callable[[], bool]) -> bool:
     except Exception:
         logger.exception("Import %s failed.", record.pk)
         is_done = True
-        _fail(record, "The file could not be read on; the log has the reason.")
+        _fail(record, gettext_noop("The file could not be read on; the log has the reason."))
     if is_done:
         UploadPiece.objects.filter(source=record).delete()
     return is_done

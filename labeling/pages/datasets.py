@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.access import AuthenticatedRequest
+from accounts.language import translated
 from accounts.models import CampaignRole
 from labeling.access import campaign_role
 from labeling.data.hub import Dataset, store_dataset
@@ -34,7 +35,7 @@ def campaign_import_dataset(request: AuthenticatedRequest, campaign: Campaign) -
             record = store_dataset(campaign, form.dataset(), user=request.user)
             return redirect("campaign_import_report", campaign.public_id, record.pk)
         except ImportFailed as failure:
-            problems = [str(failure)]
+            problems = [translated(str(failure))]
     messages.error(request, " ".join(problems))
     return redirect("campaign_import", campaign.public_id)
 
@@ -57,7 +58,7 @@ def dataset_sample(request: AuthenticatedRequest, campaign: Campaign, sample_id:
                 record = store_dataset(campaign, dataset, user=request.user, chosen=chosen)
                 return redirect("campaign_import_report", campaign.public_id, record.pk)
             except ImportFailed as failure:
-                form.add_error(None, str(failure))
+                form.add_error(None, translated(str(failure)))
     context = campaign_context(request, campaign, "import") | {
         "sample": sample,
         "dataset": dataset,

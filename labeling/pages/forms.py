@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from accounts.language import translated
 from accounts.models import CampaignRole, User
 from labeling.data.formats import columns
 from labeling.data.formats.columns import Columns
@@ -79,8 +80,8 @@ class ReadingForm(forms.Form):
         required=False,
         choices=[
             ("", _("What each row looks like")),
-            *((format.name, format.title) for format in FORMATS.values()),
-            (columns.NAME, columns.TITLE),
+            *((format.name, _(format.title)) for format in FORMATS.values()),
+            (columns.NAME, _(columns.TITLE)),
         ],
     )
 
@@ -167,7 +168,7 @@ class ColumnsForm(forms.Form):
                 chosen["score"] if any(chosen["score"]) else (),
             )
         except ValueError as error:
-            raise forms.ValidationError(str(error)) from None
+            raise forms.ValidationError(translated(str(error))) from None
         return data
 
 

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AuthenticatedRequest
+from accounts.language import translated
 from accounts.models import CampaignRole
 from config.paging import page_of
 from labeling.access import REPORT_ROLES, campaign_role
@@ -60,7 +61,7 @@ def campaign_import(request: AuthenticatedRequest, campaign: Campaign) -> HttpRe
                 record = bring(campaign, file, name=file.name, user=request.user, chosen=chosen)
                 return redirect("campaign_import_report", campaign.public_id, record.pk)
             except ImportFailed as failure:
-                form.add_error("file", str(failure))
+                form.add_error("file", translated(str(failure)))
     context = campaign_context(request, campaign, "import") | {
         "form": form,
         "columns": columns,

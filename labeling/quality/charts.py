@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from accounts.language import figures
+
 WIDTH, HEIGHT = 600, 160
 
 
@@ -57,8 +59,8 @@ def bar_chart(
                 round(step * 0.8, 2),
                 round(height, 2),
                 label,
-                form.format(value),
+                figures(form.format(value)),
             )
         )
     points = (((place + 0.5) * step, HEIGHT * (1 - min(value / top, 1))) for place, value in enumerate(line))
-    return Chart(title, unit, drawn, form.format(top), " ".join(f"{x:.1f},{y:.1f}" for x, y in points))
+    return Chart(title, unit, drawn, figures(form.format(top)), " ".join(f"{x:.1f},{y:.1f}" for x, y in points))

@@ -78,6 +78,7 @@ OUTCOMES: dict[str, dict[str, tuple[str, Callable[[Any], str]]]] = {
     "sft": {"eval/loss": (gettext_noop("Held-out loss"), number)},
 }
 NAMES = {
+    "learning_rate": gettext_noop("learning rate"),
     "objective/kl": "KL",
     "objective/scores": gettext_noop("score"),
     "eval/scores": gettext_noop("held-out score"),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.protocols.basics import Message
 
@@ -37,7 +39,7 @@ class Format:
 
     def detect(self, rows: Sequence[Any]) -> float | str:
         """The share of rows that can be read as this format, or why none can."""
-        good, reason = 0, "There are no rows."
+        good, reason = 0, gettext_noop("There are no rows.")
         for row in rows:
             try:
                 if not isinstance(row, dict) or not self.has(row):

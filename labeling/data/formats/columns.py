@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.data.formats.base import Format, Row, tiers_by
 
 NAME = "columns"
-TITLE = "Columns that I choose"
+TITLE = gettext_noop("Columns that I choose")
 FIRST = {"a", "1", "model_a", "answer_a", "response_a", "left", "first"}
 SECOND = {"b", "2", "model_b", "answer_b", "response_b", "right", "second"}
 TIES = {"tie", "=", "equal", "both", "draw", "same", "0.5", "tie (bothbad)"}
@@ -32,11 +34,11 @@ class Columns:
 
     def __post_init__(self) -> None:
         if len(self.answers) < 2 or len(set(self.answers)) < len(self.answers):
-            raise ValueError("Choose two answers or more, each a column of its own.")
+            raise ValueError(gettext_noop("Choose two answers or more, each a column of its own."))
         if any(names and len(names) != len(self.answers) for names in (self.sources, self.scores)):
-            raise ValueError("Give a source, or a score, for each answer or for none.")
+            raise ValueError(gettext_noop("Give a source, or a score, for each answer or for none."))
         if self.winner and (len(self.answers) > 2 or self.scores):
-            raise ValueError("A winner is for two answers without scores; give scores instead.")
+            raise ValueError(gettext_noop("A winner is for two answers without scores; give scores instead."))
 
     def as_format(self) -> Format:
         """A format that reads these columns."""
@@ -79,7 +81,11 @@ class Columns:
         ]
         won = [text.lower() in known for known in names]
         if won[0] == won[1]:
-            raise BadLine(f"The winner is {text[:40]!r}; it must be a, b, tie, the name of a column or of a source.")
+            raise BadLine(
+                gettext_noop("The winner is {}; it must be a, b, tie, the name of a column or of a source.").format(
+                    repr(text[:40])
+                )
+            )
         return [[0], [1]] if won[0] else [[1], [0]]
 
 
@@ -100,7 +106,7 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise BadLine(f"The score is {str(value)[:40]!r}; it must be a number.")
+        raise BadLine(gettext_noop("The score is {}; it must be a number.").format(repr(str(value)[:40])))
     return number
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.data.formats.base import GRADE, Format, Row, answer, labeler_of, said, text_of
 from labeling.protocols.basics import Message
@@ -29,7 +31,7 @@ def _sharegpt(row: Row) -> Iterator[Row]:
     rest = dict(row)
     told = rest.pop("conversations")
     if not isinstance(told, list) or not told:
-        raise BadLine('"conversations" must be a list of messages.')
+        raise BadLine(gettext_noop('"conversations" must be a list of messages.'))
     messages = [_turn(turn) for turn in told]
     if "chosen" in rest and "rejected" in rest:
         answers = [_turn(rest.pop(key)) for key in ("chosen", "rejected")]
@@ -45,14 +47,14 @@ def _sharegpt(row: Row) -> Iterator[Row]:
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()  # a question that nobody answered
     if len(messages) < 2:
-        raise BadLine("The conversation has no answer.")
+        raise BadLine(gettext_noop("The conversation has no answer."))
     completion = {"messages": messages[-1:], "source": _source(rest)}
     yield {"messages": messages[:-1], "completions": [completion]} | _rest(rest)
 
 
 def _turn(turn: Any) -> Message:
     if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
-        raise BadLine('Each message needs a "from" and a text "value".')
+        raise BadLine(gettext_noop('Each message needs a "from" and a text "value".'))
     role = SHAREGPT_ROLES.get(str(turn.get("from")))
     if role is None:
         raise BadLine(f"A message is from {str(turn.get('from'))[:40]!r}; it must be {', '.join(SHAREGPT_ROLES)}.")
@@ -67,7 +69,7 @@ def _alpaca(row: Row) -> Iterator[Row]:
         return
     preference = rest.pop("preference", None)
     if preference is not None and not (isinstance(preference, int | float) and preference in ALPACA_PREFERENCES):
-        raise BadLine('"preference" must be 1, 2, or 1.5 for a tie.')
+        raise BadLine(gettext_noop('"preference" must be 1, 2, or 1.5 for a tie.'))
     yield {
         "messages": messages,
         "completions": [answer(text_of(rest, f"output_{n}"), rest.pop(f"generator_{n}", "")) for n in (1, 2)],
@@ -95,13 +97,13 @@ def _natural(row: Row) -> Iterator[Row]:
     if isinstance(definition, list) and all(isinstance(line, str) for line in definition):
         definition = "\n".join(definition)
     if not isinstance(definition, str) or not isinstance(instances, list):
-        raise BadLine('A task needs a "Definition" and a list of "Instances".')
+        raise BadLine(gettext_noop('A task needs a "Definition" and a list of "Instances".'))
     for instance in instances:
         outputs = instance.get("output") if isinstance(instance, dict) else None
         if isinstance(outputs, str):
             outputs = [outputs]
         if not isinstance(outputs, list) or not isinstance(instance.get("input"), str):
-            raise BadLine('Each instance needs an "input" and an "output".')
+            raise BadLine(gettext_noop('Each instance needs an "input" and an "output".'))
         for output in list(dict.fromkeys(map(str, outputs)))[:MOST_OUTPUTS]:
             task, meta = _task(definition, instance["input"]), {"id": instance.get("id")}
             yield {"messages": task, "completions": [answer(output)], GRADE: None, "meta": meta}
@@ -133,7 +135,7 @@ HUMAN, GPT = (
 )
 SHAREGPT = Format(
     name="sharegpt",
-    title="ShareGPT: conversations of from and value",
+    title=gettext_noop("ShareGPT: conversations of from and value"),
     example={"id": "conversation-1", "model": "model-1", "conversations": [HUMAN, GPT]},
     has=lambda row: "conversations" in row,
     read=_sharegpt,
@@ -141,7 +143,7 @@ SHAREGPT = Format(
 )
 ALPACA = Format(
     name="alpaca",
-    title="Alpaca: instruction, input and output",
+    title=gettext_noop("Alpaca: instruction, input and output"),
     example={"instruction": "How hot is this?", "input": "The sun", "output": "5,500 °C.", "generator": "model-1"},
     has=lambda row: "instruction" in row and ("output" in row or {"output_1", "output_2"} <= row.keys()),
     read=_alpaca,
@@ -149,7 +151,7 @@ ALPACA = Format(
 )
 DOLLY = Format(
     name="dolly",
-    title="Dolly: instruction, context and response",
+    title=gettext_noop("Dolly: instruction, context and response"),
     example={"instruction": "How hot is it?", "context": "The sun …", "response": "5,500 °C.", "category": "closed_qa"},
     has=lambda row: "instruction" in row and "response" in row,
     read=_dolly,
@@ -157,7 +159,7 @@ DOLLY = Format(
 )
 NATURAL = Format(
     name="natural-instructions",
-    title="Natural Instructions: a task with its instances, or one instance a row",
+    title=gettext_noop("Natural Instructions: a task with its instances, or one instance a row"),
     example={
         "Definition": ["Say how hot it is."],
         "Instances": [{"id": "task-1", "input": "The sun", "output": ["5,500 °C.", "Very hot."]}],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.data.formats.base import GRADE, Format, Row, labeler_of
 from labeling.data.rows import conversation_of, digest, messages_of, meta_of, parted, prompt_of
@@ -55,7 +57,7 @@ def _unpaired(row: Row) -> Iterator[Row]:
     if isinstance(label, str):
         label = {"true": True, "false": False, "1": True, "0": False}.get(label.lower())
     if label not in (True, False):
-        raise BadLine('"label" must be true or false.')
+        raise BadLine(gettext_noop('"label" must be true or false.'))
     completion = conversation_of(rest.pop("completion"), '"completion"')
     yield {
         "messages": prompt_of(rest),
@@ -111,7 +113,7 @@ USER, GOOD, BAD = (
 
 HH = Format(
     name="hh-rlhf",
-    title="hh-rlhf: two transcripts, chosen and rejected",
+    title=gettext_noop("hh-rlhf: two transcripts, chosen and rejected"),
     example={
         "chosen": "\n\nHuman: How hot is the sun?\n\nAssistant: About 5,500 °C at its surface.",
         "rejected": "\n\nHuman: How hot is the sun?\n\nAssistant: Very.",
@@ -121,14 +123,14 @@ HH = Format(
 )
 TRL = Format(
     name="trl",
-    title="TRL preference: prompt, chosen and rejected, as texts or messages",
+    title=gettext_noop("TRL preference: prompt, chosen and rejected, as texts or messages"),
     example={"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
     has=lambda row: "chosen" in row and "rejected" in row and "conversations" not in row,
     read=_chosen_first,
 )
 UNPAIRED = Format(
     name="trl-unpaired",
-    title="TRL unpaired: prompt, completion and whether it is good",
+    title=gettext_noop("TRL unpaired: prompt, completion and whether it is good"),
     example={"prompt": [USER], "completion": [GOOD], "label": True},
     has=lambda row: {"prompt", "completion", "label"} <= row.keys(),
     read=_unpaired,
@@ -136,7 +138,7 @@ UNPAIRED = Format(
 )
 ARENA = Format(
     name="arena",
-    title="Arena battles: conversation_a, conversation_b and the winner",
+    title=gettext_noop("Arena battles: conversation_a, conversation_b and the winner"),
     example={
         "model_a": "model-1",
         "model_b": "model-2",

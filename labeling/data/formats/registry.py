@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.data.formats.base import GRADE, Format, Row, tiers_by
 from labeling.data.formats.instructions import ALPACA, DOLLY, NATURAL, SHAREGPT
@@ -20,7 +22,7 @@ from labeling.protocols.basics import COMPLETIONS
 
 OWN = Format(
     name="prefloop",
-    title="Our own: a prompt and its completions, with sources and rankings where there are any",
+    title=gettext_noop("Our own: a prompt and its completions, with sources and rankings where there are any"),
     example={
         "prompt": "How hot is the sun?",
         "completions": [{"text": "About 5,500 °C at its surface.", "source": "model-1"}, "Very."],
@@ -44,7 +46,7 @@ def format_of(row: Row) -> Format:
     for format in FORMATS.values():
         if format.has(row):
             return format
-    raise BadLine('A line needs "completions", or "chosen" and "rejected", or another known form.')
+    raise BadLine(gettext_noop('A line needs "completions", or "chosen" and "rejected", or another known form.'))
 
 
 def detect(rows: Sequence[Any]) -> dict[str, float | str]:
@@ -83,7 +85,7 @@ def _own_rows(rows: Iterable[tuple[int, Any]], chosen: Format | None) -> Own:
             if isinstance(row, BadLine):
                 raise row
             if not isinstance(row, dict):
-                raise BadLine("The line is not a JSON object.")
+                raise BadLine(gettext_noop("The line is not a JSON object."))
             check_storable(row)
             format = chosen or format_of(row)
             if not format.has(row):
@@ -116,7 +118,9 @@ def _joined(rows: Own, most: int) -> Own:
 def _item(group: list[tuple[int, Row]]) -> tuple[int, Row | BadLine]:
     number, first = group[0]
     if len(group) == 1:
-        return number, BadLine("There is only one answer to this prompt; others must be in the lines next to it.")
+        return number, BadLine(
+            gettext_noop("There is only one answer to this prompt; others must be in the lines next to it.")
+        )
     grades = [row[GRADE] for _, row in group]
     ranked = len(set(grades)) > 1 and None not in grades
     return number, {

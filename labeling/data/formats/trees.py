@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from labeling.data.files import BadLine
 from labeling.data.formats.base import Format, Row, answer, said, text_of, tiers_by
 from labeling.protocols.basics import Message
@@ -23,7 +25,7 @@ def _rated(row: Row) -> Iterator[Row]:
     prompt = text_of(rest, "instruction")
     for number, given in enumerate(rest.pop("completions"), 1):
         if not isinstance(given, dict):
-            raise BadLine(f"Completion {number} is not an object.")
+            raise BadLine(gettext_noop("Completion {} is not an object.").format(number))
         inner = dict(given)
         ratings.append(_rating(inner))
         source = inner.pop("model", "")
@@ -71,14 +73,14 @@ def _tree(row: Row) -> Iterator[Row]:
         path = [*before, _message(node)]
         replies = node.get("replies") or []
         if not isinstance(replies, list):
-            raise BadLine('"replies" must be a list.')
+            raise BadLine(gettext_noop('"replies" must be a list.'))
         answers = [reply for reply in replies if isinstance(reply, dict) and reply.get("role") == ASSISTANT]
         if len(answers) > 1:
             found = True
             yield _ranked(path, answers) | {"meta": {"message_tree_id": rest.get("message_tree_id")}}
         waiting += [(reply, path) for reply in reversed(replies)]
     if not found:
-        raise BadLine("No message of this tree has two answers to compare.")
+        raise BadLine(gettext_noop("No message of this tree has two answers to compare."))
 
 
 def _ranked(path: list[Message], replies: list[Row]) -> Row:
@@ -95,7 +97,7 @@ def _ranked(path: list[Message], replies: list[Row]) -> Row:
 
 def _message(node: Any) -> Message:
     if not isinstance(node, dict) or not isinstance(node.get("text"), str):
-        raise BadLine('Each message of a tree needs a "text".')
+        raise BadLine(gettext_noop('Each message of a tree needs a "text".'))
     role = OASST_ROLES.get(str(node.get("role")))
     if role is None:
         raise BadLine(f"A message has the role {str(node.get('role'))[:40]!r}; roles are {', '.join(OASST_ROLES)}.")
@@ -104,7 +106,7 @@ def _message(node: Any) -> Message:
 
 ULTRAFEEDBACK = Format(
     name="ultrafeedback",
-    title="UltraFeedback: an instruction and rated completions",
+    title=gettext_noop("UltraFeedback: an instruction and rated completions"),
     example={
         "instruction": "How hot is the sun?",
         "completions": [
@@ -125,7 +127,7 @@ ULTRAFEEDBACK = Format(
 )
 OASST = Format(
     name="oasst",
-    title="Open-Assistant: trees of messages with ranked replies",
+    title=gettext_noop("Open-Assistant: trees of messages with ranked replies"),
     example={
         "message_tree_id": "tree-1",
         "prompt": {
