@@ -19,7 +19,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 WINDOW = 60  # seconds
-IMPORTS = {"campaign_import", "api_campaign_imports", "api_campaign_import_preview"}
+IMPORTS = {
+    *("campaign_import", "api_campaign_imports", "api_campaign_import_preview", "campaign_import_dataset"),
+    *("api_campaign_import_dataset", "campaign_dataset_sample", "api_dataset_samples"),
+}
 MOST_IMPORTS = 60
 CHANGES_NOTHING = ("GET", "HEAD", "OPTIONS", "TRACE")
 

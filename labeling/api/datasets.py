@@ -41,16 +41,10 @@ def _shown(sample: DatasetSample, chosen: Format | None) -> dict[str, Any]:
     ).data
 
 
-class CampaignImportDataset(CampaignView):
-    roles = {"POST": MANAGER}
+class DatasetView(CampaignView):
+    """A view that is told of a dataset."""
 
-    @extend_schema(request=DatasetSerializer, responses={202: ImportSerializer})
-    def post(self, request: Request, campaign_id: str) -> Response:
-        """Bring in a dataset of the Hugging Face hub, or (admins) a folder of the server. A worker reads it."""
-        campaign, dataset, chosen = self.campaign(campaign_id), *self.asked()
-        return Response(
-            ImportSerializer(store_dataset(campaign, dataset, user=self.user, chosen=chosen)).data, status=202
-        )
+    roles = {"POST": MANAGER}
 
     def asked(self) -> tuple[Dataset, Format | None]:
         """Which dataset, and how its rows shall be read."""
@@ -59,11 +53,20 @@ class CampaignImportDataset(CampaignView):
         return Dataset(**data), chosen
 
 
-class CampaignDatasetSamples(CampaignImportDataset):
+class CampaignImportDataset(DatasetView):
+    @extend_schema(request=DatasetSerializer, responses={202: ImportSerializer})
+    def post(self, request: Request, campaign_id: str) -> Response:
+        """Bring in a dataset of the Hugging Face hub, or (admins) a folder of the server. A worker reads it."""
+        campaign, (dataset, chosen) = self.campaign(campaign_id), self.asked()
+        record = store_dataset(campaign, dataset, user=self.user, chosen=chosen)
+        return Response(ImportSerializer(record).data, status=202)
+
+
+class CampaignDatasetSamples(DatasetView):
     @extend_schema(request=DatasetSerializer, responses={202: DatasetSampleSerializer})
     def post(self, request: Request, campaign_id: str) -> Response:
         """Ask a worker for the first rows of a dataset, to see what it would bring. Nothing is imported."""
-        campaign, dataset, chosen = self.campaign(campaign_id), *self.asked()
+        campaign, (dataset, chosen) = self.campaign(campaign_id), self.asked()
         return Response(_shown(order_sample(campaign, dataset, user=self.user), chosen), status=202)
 
 

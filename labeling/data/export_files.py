@@ -11,11 +11,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
@@ -82,8 +83,9 @@ def forget_files() -> int:
     """Delete what is too old, also what no row knows of any more. How many exports."""
     kept_since = timezone.now() - KEPT
     for path in Path(settings.EXPORTS_DIR).iterdir():
-        if path.stat().st_mtime < kept_since.timestamp():
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another worker does the same
+            if path.stat().st_mtime < kept_since.timestamp():
+                path.unlink()
     return ExportFile.objects.filter(created_at__lt=kept_since).delete()[0]
 
 
@@ -136,7 +138,6 @@ def _write(export: ExportFile, draft: Path, stop: Callable[[], bool]) -> None:
     _drop_older(export)
 
 
-@transaction.atomic
 def _drop_older(export: ExportFile) -> None:
     """A newer file takes the place of those of its kind."""
     same = {"campaign": export.campaign, "what": export.what, "container": export.container}
