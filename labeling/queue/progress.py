@@ -47,6 +47,7 @@ PAUSED = gettext_noop(
     "Your work here is paused for the moment: a manager would like to go through some answers with you. "
     "What you answered is kept."
 )
+NOTHING = gettext_noop("Nothing has been imported into this campaign yet.")
 NOT_OPEN = {
     "draft": gettext_noop("This campaign has not been opened yet."),
     "paused": gettext_noop("This campaign is paused by its managers."),
@@ -68,8 +69,9 @@ def why_empty(user: User, campaign: Campaign, *, now: datetime) -> str:
         return _("First comes a short training. Start it, and you will be told after each answer.")
     if campaign.contributions.filter(user=user, paused_at__isnull=False).exists():
         return _(PAUSED)
-    if campaign.slot_count == 0:
-        return _("Nothing has been imported into this campaign yet.")
+    if campaign.slot_count == 0:  # what is there may be gold only
+        is_there = campaign.items.exists()
+        return _("There is nothing to answer here for now.") if is_there else _(NOTHING)
     with connection.cursor() as cursor:
         free, held, first, missing = cursor.execute(
             WHY_EMPTY, {"user": user.pk, "campaign": campaign.pk, "now": now}

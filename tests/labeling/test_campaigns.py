@@ -133,8 +133,11 @@ def test_a_campaign_of_gold_items_says_what_it_needs_and_opens_for_training(camp
     mark_gold(golds[0].item, tiers=[[0], [1]], user=manager, explanation="The other one is rude.")
     assert 'value="open"' in client_for(manager).get(address).text
     assert change_state(campaign, "open").state == "open"
-    newcomer = client_for(make_member(campaign, make_user("nina"), "annotator"))
+    nina = make_member(campaign, make_user("nina"), "annotator")
+    newcomer = client_for(nina)
     assert newcomer.post(f"{address}label/next")["Location"].endswith("/label/practice/")
+    campaign.contributions.create(user=nina, practised=True)
+    assert "nothing to answer here" in newcomer.post(f"{address}label/next", follow=True).text
 
 
 def test_a_campaign_whose_items_are_all_held_back_says_so(campaign: Campaign, manager: User):
