@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from accounts.preferences import set_preferences
+from labeling.campaigns import update_campaign
 from labeling.data.importing import import_rows
 from labeling.models import Ranking, Slot
 from labeling.protocols.presets import PRESETS
@@ -192,3 +193,23 @@ def test_ranking_one_at_a_time_turns_to_the_answer_that_is_next(page: Page, sign
     page.keyboard.press("[")
     page.keyboard.press("3")  # of the answer that is shown
     assert page.locator("#order").inner_text() == "A > B · C unranked"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 640), (390, 844)])
+def test_what_has_the_focus_is_not_behind_the_answer_bar(page: Page, sign_in: SignIn, width: int, height: int) -> None:
+    campaign, annotator = make_campaign("pair", size=2)
+    update_campaign(campaign, preset="helpsteer2")
+    page.set_viewport_size({"width": width, "height": height})
+    sign_in(page.context, annotator)
+    begin(page, campaign)
+    for _ in range(10):
+        page.keyboard.press("q")
+        seen = page.evaluate(
+            """() => {
+                const spot = document.activeElement.closest(".point").getBoundingClientRect();
+                const top = document.elementFromPoint(spot.x + spot.width / 2, spot.y + spot.height / 2);
+                return Boolean(top?.closest(".point"));
+            }"""
+        )
+        assert seen, page.evaluate("document.activeElement.name")
+        page.keyboard.press("1")

@@ -65,13 +65,13 @@ export function neighbour(step) {
   return $("#card-tabs") ? all[(at + step + all.length) % all.length] : undefined;
 }
 
-// What lies over the page leaves its texts in sight: notes appear above the answer bar, whatever its height is.
+// How much of the page lies under the answer bar: notes appear above it, and what has the focus is never behind it.
 let height = "";
 const watch = new ResizeObserver(([{ target }]) => {
   const now = `${target.offsetHeight}px`;
   if (now === height) return; // setting it again would style the whole page again
   height = now;
-  document.body.style.setProperty("--bar", now);
+  document.documentElement.style.setProperty("--bar", now);
 });
 
 export function watchBar() {
