@@ -180,3 +180,20 @@ def test_an_annotator_works_in_german(campaign: Campaign, annotator: User) -> No
     assert "Wählen Sie einen Grund" in refused.text
     assert "Kopiert" in client.get("/texts.js").text
     assert translation.get_language() == "en"
+
+
+def test_a_manager_works_in_german(campaign: Campaign, manager: User) -> None:
+    add_items(campaign, 2)
+    set_preferences(manager, {"language": "de"})
+    client, root = client_for(manager), f"/campaigns/{campaign.public_id}"
+    for path, said in {
+        "/": "Noch keine Antworten",
+        "/report": "Nichts wurde von zwei Personen beurteilt.",
+        "/health": "Unbekannt: in letzter Zeit hat niemand geantwortet.",
+        "/quality/rules": "Stundenlohn",
+        "/questions": "Packen Sie sie ein",
+        "/log": "Wer was getan hat",
+    }.items():
+        assert said in client.get(root + path).text, path
+    assert "Dieses Feld ist zwingend erforderlich." in client.post(f"{root}/settings", {"name": ""}).text
+    assert "Die Kampagne ist angehalten." in client.post(f"{root}/state", {"state": "paused"}, follow=True).text

@@ -9,6 +9,7 @@ from channels.db import database_sync_to_async
 from django.utils import timezone
 
 from accounts.models import User
+from accounts.preferences import set_preferences
 from config.consumers import BAD_MESSAGE, NOT_FOUND
 from tests.conftest import make_user
 from tests.sockets import Socket
@@ -62,6 +63,16 @@ async def test_a_client_gets_what_it_missed_and_then_what_happens(opened: Socket
     assert [event["seq"] for event in message["events"]] == [4]
     assert message["events"][0]["metrics"] == {"loss/train": 0.5}
     assert (message["run"]["state"], message["run"]["step"]) == ("running", 4)
+    await opened.close()
+
+
+async def test_a_client_reads_where_the_run_stands_in_their_language(researcher: User, run: TrainingRun) -> None:
+    await in_thread(set_preferences)(researcher, {"language": "de"})
+    opened = await in_thread(socket_of)(researcher, run)
+    await opened.open()
+    await opened.send(json.dumps({"after": 3}))
+    message = await opened.receive()
+    assert (message["run"]["label"], message["run"]["line"]) == ("Startet", "Die Engine startet")
     await opened.close()
 
 
