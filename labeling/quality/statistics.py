@@ -146,7 +146,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _rebuilt(wanted: Any, value: Any) -> Any:
     """What `dataclasses.asdict` and JSON made of a dataclass, as it was."""
     if dataclasses.is_dataclass(wanted):
-        kinds = _hints(wanted)
+        kinds = _hints(typing.cast(Any, wanted))
         return wanted(**{name: _rebuilt(kinds[name], inner) for name, inner in value.items()})  # type: ignore[operator]
     if typing.get_origin(wanted) is list:
         return [_rebuilt(typing.get_args(wanted)[0], inner) for inner in value]
