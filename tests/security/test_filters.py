@@ -34,6 +34,8 @@ OURS = (
     "cursor",
     "after",
     "before",
+    "find",
+    "invited",
     "what",
     "as",
     "state",
