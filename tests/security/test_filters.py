@@ -25,7 +25,8 @@ LOOKUPS = [
     "search=admin&q=%25&filter[password]=1&expand=user.password&include=user&format=api",
     "limit=100000&offset=-1&_method=DELETE&where=1%3D1&raw=1",
 ]
-CHANGING = re.compile(r"\d+(?:\.\d+)?(?:&nbsp;|\s)(?:seconds?|minutes?)|[0-9a-f]{32}")
+# What changes by itself: the time since something ("now", "a second ago", "2 seconds ago"), and ids of requests.
+CHANGING = re.compile(r"(?:\d+(?:\.\d+)?|\ba)(?:&nbsp;|\s)(?:seconds?|minutes?)(?: ago)?|\bnow\b|[0-9a-f]{32}")
 # Values that parameters of ours may meet.
 HOSTILE = ["", "-1", "0", "9" * 30, "1e9", "null", "[]", "%00", "\u202e", "' OR 1=1--", "../../etc/passwd", "a" * 3000]
 OURS = (
