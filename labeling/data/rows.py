@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_noop, override
 
 from labeling.data.files import BadLine
 from labeling.protocols.basics import COMPLETIONS, ROLES, InvalidRanking, Message, Tiers, ranking_tiers
@@ -200,14 +200,16 @@ def _tiers(value: Any, protocol: str, size: int, cannot_tell: bool) -> Tiers:
     if isinstance(value, list) and all(isinstance(index, int) for index in value):
         value = [[index] for index in value]
     try:
-        return ranking_tiers(value, protocol, size, cannot_tell=cannot_tell)
+        with override("en"):  # the reason is kept, whoever imports
+            return ranking_tiers(value, protocol, size, cannot_tell=cannot_tell)
     except InvalidRanking as error:
         raise BadLine(f"The ranking does not fit: {error}") from None
 
 
 def _details(value: Any, tiers: Tiers | None, size: int) -> Details:
     try:
-        return {} if tiers is None else portable_details(value, tiers, size)
+        with override("en"):
+            return {} if tiers is None else portable_details(value, tiers, size)
     except InvalidRanking as error:
         raise BadLine(f"The details do not fit: {error}") from None
 
