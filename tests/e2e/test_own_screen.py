@@ -186,10 +186,12 @@ def test_ranking_one_at_a_time_turns_to_the_answer_that_is_next(page: Page, sign
     sign_in(page.context, annotator)
     begin(page, campaign)
     cards = page.locator(".answer-card").all()
+    assert page.locator("#order").inner_text() == "No ranks yet: give each answer its rank"
     page.keyboard.press("2")
     assert [card.is_visible() for card in cards] == [False, True, False]
     page.keyboard.press("1")
     assert [card.is_visible() for card in cards] == [False, False, True]
+    assert page.locator("#card-tabs .ranked").all_inner_texts() == ["A", "B"]
     page.keyboard.press("[")
     page.keyboard.press("3")  # of the answer that is shown
     assert page.locator("#order").inner_text() == "A > B · C unranked"

@@ -2,7 +2,7 @@
 // The rank menus are the only state. Everything else is read from them.
 import { gettext } from "../i18n.js";
 import { $, $$, isRanking, problem, say } from "./dom.js";
-import { neighbour, reveal } from "./layout.js";
+import { markRanked, neighbour, reveal } from "./layout.js";
 import { activeTime, isCalm, press } from "./time.js";
 
 const UNSURE = "button[value=cannot_tell]";
@@ -12,6 +12,7 @@ const UNSURE = "button[value=cannot_tell]";
 const NO_RANKS = matchMedia("(hover: hover)").matches
   ? gettext("No ranks yet: press numbers, or pick the letters from best to worst")
   : gettext("No ranks yet: pick the letters, best first");
+const NO_RANKS_ONE_AT_A_TIME = gettext("No ranks yet: give each answer its rank"); // there, letters above only switch
 const cards = () => $$(".answer-card");
 const menu = (card) => $("select", card);
 const rankOf = (card) => Number(menu(card).value);
@@ -23,10 +24,12 @@ function tiers() {
   return ranks.map((rank) => cards().filter((card) => rankOf(card) === rank));
 }
 
+const noRanks = () => ($("#card-tabs") ? NO_RANKS_ONE_AT_A_TIME : NO_RANKS);
+
 function orderText() {
   const order = tiers().map((tier) => letters(tier).join(" = ")).join(" > ");
   const rest = letters(unranked()).join(", ");
-  return order ? order + (rest ? ` · ${gettext("{letters} unranked", { letters: rest })}` : "") : NO_RANKS;
+  return order ? order + (rest ? ` · ${gettext("{letters} unranked", { letters: rest })}` : "") : noRanks();
 }
 
 function showOrder() {
@@ -34,6 +37,7 @@ function showOrder() {
   if (!order) return;
   order.textContent = orderText();
   for (const card of cards()) card.classList.toggle("ranked", rankOf(card) > 0);
+  markRanked();
   setPartial(false);
 }
 

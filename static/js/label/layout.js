@@ -25,6 +25,7 @@ export function layOut() {
   if (context) context.append(tabs);
   else $(".cards").before(tabs);
   show(cards()[0]);
+  markRanked();
 }
 for (const media of [narrow, belowPrompt]) media.addEventListener("change", layOut);
 
@@ -40,6 +41,12 @@ function tabOf(card) {
 function show(card) {
   for (const other of cards()) other.hidden = other !== card;
   for (const tab of $$("#card-tabs button")) tab.ariaPressed = String(tab.textContent === card.dataset.label);
+}
+
+// The letters tell which answers have a rank.
+export function markRanked() {
+  const all = cards();
+  $$("#card-tabs button").forEach((tab, index) => tab.classList.toggle("ranked", all[index].classList.contains("ranked")));
 }
 
 // Shows the card that an element lies in, and says whether it was hidden. One not read yet begins below the letters.
