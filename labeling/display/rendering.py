@@ -21,6 +21,8 @@ from xml.etree import ElementTree
 
 import nh3
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from latex2mathml.converter import convert as latex_to_mathml
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -33,6 +35,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
+
+from accounts.language import figures
 
 logger = logging.getLogger(__name__)
 
@@ -168,10 +172,11 @@ class _Renderer(RendererHTML):
 
     def image(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         token = tokens[index]
-        alt = escape(self.renderInlineAsText(token.children, options, env) or "without description")
+        alt = escape(self.renderInlineAsText(token.children, options, env) or _("without description"))
         source = escape(str(token.attrs.get("src", "")), quote=True)
         depth = sum({"link_open": 1, "link_close": -1}.get(earlier.type, 0) for earlier in tokens[:index])
-        return f"[image: {alt}]" if depth else f'<a href="{source}">[image: {alt}]</a>'
+        said = _("[image: {alt}]").format(alt=alt)
+        return said if depth else f'<a href="{source}">{said}</a>'
 
     def fence(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         token = tokens[index]
@@ -240,7 +245,7 @@ def sanitize(html: str) -> str:
 
 def render_markdown(text: str) -> SafeString:
     """Safe HTML of an untrusted markdown text. Never raises; says so where a text is cut or left unformatted."""
-    return _render_cached(text) if len(text) <= CACHED_UP_TO else _render(text)
+    return _render_cached(text, get_language()) if len(text) <= CACHED_UP_TO else _render(text)
 
 
 def _render(text: str) -> SafeString:
@@ -249,11 +254,15 @@ def _render(text: str) -> SafeString:
     if hidden > 0:
         logger.warning("Cut a text of %d characters to %d for display.", len(text), MAX_SHOWN)
         text = text[:MAX_SHOWN]
-        note = f'<p class="render-note">The text goes on: {hidden:,} more characters are not shown.</p>'
+        said = _("The text goes on: {number} more characters are not shown.").format(number=figures(f"{hidden:,}"))
+        note = f'<p class="render-note">{said}</p>'
     return mark_safe(sanitize(_formatted(visible(text)) + note))  # noqa: S308
 
 
-_render_cached = lru_cache(maxsize=2048)(_render)
+@lru_cache(maxsize=2048)
+def _render_cached(text: str, language: str | None) -> SafeString:
+    """For each language that the notes have."""
+    return _render(text)
 
 
 def _formatted(text: str) -> str:
@@ -263,7 +272,7 @@ def _formatted(text: str) -> str:
         return str(_PARSER.render(text))
     except (TooComplex, RecursionError):
         logger.info("Showed a text of %d characters without formatting.", len(text))
-        note = '<p class="render-note">Shown as plain text: too long or too complex to format.</p>'
+        note = f'<p class="render-note">{_("Shown as plain text: too long or too complex to format.")}</p>'
         return f'{note}<pre class="plain">{escape(text)}</pre>'
 
 

@@ -6,11 +6,12 @@ import logging
 from html.parser import HTMLParser
 
 import pytest
+from django.utils import translation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labeling.display import rendering
-from labeling.display.rendering import render_markdown, sanitize, summary, visible
+from labeling.display.rendering import MAX_SHOWN, render_markdown, sanitize, summary, visible
 from tests.security.payloads import hostile_texts
 
 ATTRIBUTES = {"class", "href", "rel", "start", "tabindex", "target"} | rendering.MATH_ATTRIBUTES
@@ -159,3 +160,12 @@ def test_a_summary_is_one_short_line() -> None:
     assert summary("a\n\n b\tc") == "a b c"
     assert summary("x" * 500, 10) == "x" * 9 + "…"
     assert summary("\u202ea") == "⟨U+202E⟩a"
+
+
+def test_notes_are_in_the_readers_language_each_time() -> None:
+    picture = "![](http://example.org/a.png)"
+    assert "[image: without description]" in render_markdown(picture)
+    with translation.override("de"):
+        assert "[Bild: ohne Beschreibung]" in render_markdown(picture)
+        assert "5.000 weitere Zeichen" in render_markdown("x" * (MAX_SHOWN + 5_000))
+    assert "[image: without description]" in render_markdown(picture)
