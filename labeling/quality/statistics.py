@@ -74,8 +74,7 @@ def latest_statistics(campaign: Campaign) -> Statistics | None:
     """What there is, however old; a worker is asked for new ones when more than a fifth of the answers is newer."""
     row = CampaignStatistics.objects.filter(campaign=campaign).first()
     statistics = _read(row) if row else None
-    given = campaign.contributions.aggregate(sum=Sum(F("done") + F("extra"), default=0))["sum"]
-    if row is None or statistics is None or given > OUTDATED * row.answers:
+    if row is None or statistics is None or _given(campaign) > OUTDATED * row.answers:
         CampaignStatistics.objects.update_or_create(campaign=campaign, defaults={"wanted": True})
     return statistics
 
@@ -125,9 +124,15 @@ def compute(answers: Answers) -> Statistics:
 def _version(campaign: Campaign) -> tuple[int, int]:
     """Changes whenever an accepted answer comes or goes. Nothing is counted that may be a million rows."""
     newest = Ranking.objects.accepted().filter(campaign=campaign).order_by("-pk").values_list("pk", flat=True).first()
-    given = campaign.contributions.aggregate(sum=Sum(F("done") + F("extra"), default=0))["sum"]
     removed = campaign.rankings.filter(status=Ranking.Status.REMOVED).count()
-    return newest or 0, max(given - removed, 0)
+    return newest or 0, max(_given(campaign) - removed, 0)
+
+
+def _given(campaign: Campaign) -> int:
+    """Answers of people, and those that were imported, by running sums."""
+    given: int = campaign.contributions.aggregate(sum=Sum(F("done") + F("extra"), default=0))["sum"]
+    imported: int = campaign.imports.aggregate(sum=Sum("rankings", default=0))["sum"]
+    return given + imported
 
 
 def _read(row: CampaignStatistics) -> Statistics | None:

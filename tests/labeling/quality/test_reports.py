@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from labeling.access import get_lease
+from labeling.data.importing import import_rows
 from labeling.models import Campaign, CampaignStatistics
 from labeling.quality import answers, statistics
 from labeling.quality.answers import read_answers
@@ -15,6 +16,7 @@ from labeling.quality.reports import campaign_report, leading_people
 from labeling.quality.statistics import Statistics, kept_statistics, refresh_wanted
 from labeling.queue.annotation import undo_last
 from labeling.queue.assignment import skip
+from labeling.queue.removal import remove_item
 from tests.conftest import client_for
 from tests.labeling.conftest import NOW, add_items, claim, submit
 
@@ -115,6 +117,21 @@ def test_many_answers_wait_for_a_worker_and_the_page_shows_what_there_was(
     assert "There are newer answers" in text and "every 3s" in text
     assert refresh_wanted() == 1
     assert kept_statistics(campaign).current
+
+
+def test_imported_answers_count_and_change_the_numbers_when_their_item_goes_out(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+):
+    row = {"prompt": "Hello?", "completions": [{"text": "Yes."}, {"text": "No."}], "ranking": [0, 1], "labeler": "ann"}
+    import_rows(campaign, [row, row | {"prompt": "Once more?"}], name="answered.jsonl")
+    monkeypatch.setattr(statistics, "AT_ONCE", 1)
+    assert not kept_statistics(campaign).current  # two answers: a worker's work
+    assert refresh_wanted() == 1
+    assert CampaignStatistics.objects.get().answers == 2
+    assert kept_statistics(campaign).current
+    remove_item(campaign.items.earliest("pk"), now=NOW)
+    kept_statistics(campaign)
+    assert CampaignStatistics.objects.get().answers == 1
 
 
 def test_statistics_of_other_code_are_made_again(campaign: Campaign, anna: User):
