@@ -71,7 +71,7 @@ def change_state(campaign: Campaign, state: str, *, by: User | None = None) -> C
         return campaign
     if state not in TRANSITIONS[campaign.state]:
         raise CampaignChangeRefused(
-            _("A campaign that is {state} cannot become {state2}.").format(state=campaign.state, state2=state)
+            _("A campaign that is {state} cannot become {wanted}.").format(state=campaign.state, wanted=state)
         )
     if state == Campaign.State.OPEN and (reason := obstacle_of(campaign)):
         raise CampaignChangeRefused(reason)

@@ -1,4 +1,4 @@
-"""The JSON API of campaigns; the contract is the OpenAPI schema. Items are in `api_items`, work in `api_tasks`.
+"""The JSON API of campaigns; the contract is the OpenAPI schema. Items are in `items`, work in `tasks`.
 
 Every view says which roles may call it (`roles`, per method) and gets its campaign or lease through the doors in
 `labeling.access`: what a person may not know of is 404.

@@ -1,7 +1,7 @@
 """Live chats: which policies a campaign lets people talk with, what was said, and what is waiting for an answer.
 
 Requests are rows: a reply that waits is found by whichever worker serves its model, and one whose worker died waits
-again. Written by `chat_setup.py`, `chats.py` (people) and `chat_requests.py` (workers).
+again. Written by `labeling/chats`: `setup.py`, `sessions.py` (people) and `requests.py` (workers).
 """
 
 from __future__ import annotations
